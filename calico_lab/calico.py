@@ -1,0 +1,120 @@
+"""What an install mode means: names, formulas and settings of Calico 3.22 and of canal.
+
+Everything here is read in the projects' source at the versions named; nothing is measured. The lab programs a kernel
+with it, the checks compare recordings with it, and the report prints the commands that a person would run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from .scenario import Cni, Node, Scenario
+
+__all__ = [
+    "READINESS_PORT",
+    "TUNNELS",
+    "Tunnel",
+    "environment",
+    "install_commands",
+    "node_address",
+    "tunnel",
+    "veth_name",
+    "vtep_mac",
+]
+
+READINESS_PORT = 9099
+"""Felix's health endpoint on each node's loopback (felix/config/config_params.go, HealthPort)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """The tunnel device of an install mode.
+
+    Attributes
+    ----------
+    device : str
+    vni, port : int
+        Calico: felix/config/config_params.go, VXLANVNI and VXLANPORT. flannel: VNI 1 and the kernel's own default port
+        (backend/vxlan/vxlan.go).
+    overhead_bytes : int
+        What the outer headers take from the NIC's MTU (felix/dataplane/linux/int_dataplane.go; flannel
+        backend/vxlan/device.go).
+    workload, containers : str, int
+        The DaemonSet that runs it, and how many containers its pods have (manifests calico.yaml and canal.yaml).
+    """
+
+    device: str
+    vni: int
+    port: int
+    overhead_bytes: int
+    workload: str
+    containers: int
+
+
+TUNNELS = {
+    "calico": Tunnel("vxlan.calico", vni=4096, port=4789, overhead_bytes=50, workload="calico-node", containers=1),
+    "canal": Tunnel("flannel.1", vni=1, port=8472, overhead_bytes=50, workload="canal", containers=2),
+}
+
+
+def tunnel(cni: Cni) -> Tunnel:
+    return TUNNELS[cni.plugin]
+
+
+def node_address(node: Node, cni: Cni) -> str:
+    """What the annotation ``projectcalico.org/IPv4Address`` of that node holds.
+
+    A public IP is given without a mask; autodetection writes the NIC's own address with the NIC's prefix length.
+    """
+    return node.public_ip if cni.node_ip == "public" else f"{node.private_ip}/{node.prefix_len}"
+
+
+def vtep_mac(node_name: str) -> str:
+    """MAC of ``vxlan.calico`` on that node: 0x66 and the first five bytes of the SHA-1 of its name.
+
+    Every node computes it for every other one; it is never exchanged (felix/calc/vxlan_resolver.go, vtepMACForHost).
+    """
+    return ":".join(f"{byte:02x}" for byte in b"f" + hashlib.sha1(node_name.encode(), usedforsecurity=False).digest()[:5])
+
+
+def veth_name(namespace: str, pod: str) -> str:
+    """Name of a pod's veth on its node (libcalico-go, workload_endpoint_default.go)."""
+    return "cali" + hashlib.sha1(f"{namespace}.{pod}".encode(), usedforsecurity=False).hexdigest()[:11]
+
+
+def environment(cni: Cni) -> dict[str, str]:
+    """The DaemonSet's environment that makes the mode, as the manifests name it."""
+    if cni.plugin == "canal":
+        return {"IP": "", "CALICO_NETWORKING_BACKEND": "none", "CALICO_IPV4POOL_CIDR": str(cni.ip_pool)}
+    return {
+        "IP": "" if cni.node_ip == "public" else "autodetect",
+        "CALICO_NETWORKING_BACKEND": cni.backend,
+        "CALICO_IPV4POOL_IPIP": cni.ipip,
+        "CALICO_IPV4POOL_VXLAN": cni.vxlan,
+        "CALICO_IPV4POOL_CIDR": str(cni.ip_pool),
+        "CALICO_IPV4POOL_BLOCK_SIZE": str(cni.block_size),
+    }
+
+
+def install_commands(scenario: Scenario) -> list[str]:
+    """The kubectl lines that install the mode by hand on a cluster of one's own, in order."""
+    cni = scenario.cni
+    lines = []
+    if cni.node_ip == "public":
+        keys = ["projectcalico.org/IPv4Address"]
+        if cni.plugin == "canal":
+            keys.append("flannel.alpha.coreos.com/public-ip-overwrite")
+        lines += [
+            f"kubectl annotate node {node.name} {key}={node.public_ip} --overwrite"
+            for node in scenario.nodes
+            for key in keys
+        ]
+    manifest = "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml"
+    lines.append(f"kubectl apply -f {manifest}  # v{cni.version}")
+    lines += [
+        f"kubectl -n kube-system set env daemonset/{tunnel(cni).workload} -c calico-node {key}={value}"
+        for key, value in environment(cni).items()
+    ]
+    lines.append(f"kubectl -n kube-system rollout status daemonset/{tunnel(cni).workload}")
+    return lines

@@ -1,0 +1,232 @@
+"""What is asked of every node, and how: the command catalogue, the probes, and the recording they leave.
+
+The first four commands are the review document's; the others can tell apart what those four cannot. All only read,
+apart from the pings, which send.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .calico import READINESS_PORT, TUNNELS, node_address, tunnel
+from .cluster import Cluster
+from .recording import Recording, Writer, now
+from .scenario import Node, Pod, Scenario
+
+__all__ = ["COUNTERS", "STATE", "Command", "pairs", "probes", "record"]
+
+_AT_ONCE_PER_NODE = 4
+"""OpenSSH lets ten sessions share a connection (MaxSessions); this leaves room."""
+
+_WIRE_S = 2.0
+"""How long tcpdump listens: the pings run meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line to run on a node: `name` is its file's, `kind` its parser's; `probe` says what a ping measures."""
+
+    name: str
+    kind: str
+    line: str
+    probe: dict[str, Any] = field(default_factory=dict)
+
+
+STATE = (
+    Command("route", "route", "route"),
+    Command("ip-link", "ip_link", "ip -d link show"),
+    Command("ip-neigh", "ip_neigh", "ip neigh show"),
+    Command("bridge-fdb", "bridge_fdb", "bridge fdb show"),
+    Command("ip-addr", "ip_addr", "ip addr show"),
+    Command("ip-route", "ip_route", "ip route show table all"),
+    Command("ip-rule", "ip_rule", "ip rule show"),
+    Command("ipset-list", "ipset_list", "ipset list"),
+    Command(
+        "sysctl", "sysctl", r"sysctl -a -r '^net\.ipv4\.(ip_forward|conf\..*\.(rp_filter|proxy_arp|forwarding))$'"
+    ),
+    Command("uname", "uname", "uname -a"),
+    Command(
+        "readiness",
+        "readiness",
+        rf"curl -sS -o /dev/null -w '%{{http_code}}\n' http://localhost:{READINESS_PORT}/readiness",
+    ),
+)
+"""What a node is like; the node's log comes from the provider."""
+
+COUNTERS = (
+    Command("ip-link-stats", "ip_link", "ip -d -s link show"),
+    Command("iptables-save", "iptables_save", "iptables-save -c"),
+    Command("snmp", "snmp", "cat /proc/net/snmp"),
+)
+"""Read before the probes (``…-before``) and after them."""
+
+FABRIC = (STATE[1], COUNTERS[1])
+"""What the lab's routers are asked when all is done."""
+
+
+def record(
+    cluster: Cluster, scenario: Scenario, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Recording:
+    """Ask every node everything, and leave a recording.
+
+    A command that fails, hangs or cannot reach its node is a capture with that outcome, never an exception.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    scenario : Scenario
+    folder : Path
+        Where the recording goes; an older one there stays until this one is complete.
+    progress : callable, optional
+        Called with the number of commands done and in all.
+    """
+    names = [node.name for node in cluster.nodes]
+    state = [*STATE, Command("node-log", "node_log", cluster.node_log)]
+    before = [Command(f"{each.name}-before", each.kind, each.line) for each in COUNTERS]
+    measure = {node.name: [_wire(), *probes(node, cluster, scenario)] for node in cluster.nodes}
+    rounds: list[list[tuple[str, Command]]] = [
+        [(name, command) for name in names for command in [*state, *before]],
+        [(name, command) for name in names for command in measure[name]],
+        [
+            *((name, command) for name in names for command in COUNTERS),
+            *((router, command) for router in cluster.fabric for command in FABRIC),
+        ],
+    ]
+    total, done = sum(map(len, rounds)), 0
+    about = {
+        "tool": f"calico_lab {__version__}",
+        "provider": cluster.provider,
+        "facts": cluster.facts,
+        "nodes": [_about(node, scenario) for node in cluster.nodes],
+        "pods": [asdict(pod) for pod in cluster.pods],
+        "fabric": list(cluster.fabric),
+    }
+    with Writer(folder, scenario, **about) as writer:
+        for commands in rounds:
+            for _ in _run_all(cluster, commands, scenario.probes.command_timeout_s, writer):
+                done += 1
+                progress(done, total)
+    return Recording(folder)
+
+
+def _run_all(
+    cluster: Cluster, commands: list[tuple[str, Command]], timeout_s: float, writer: Writer
+) -> Iterator[None]:
+    """Run commands on all nodes at once, a few at a time on each, and write each result as it comes."""
+    places = sorted({place for place, _ in commands})
+    pools = {place: ThreadPoolExecutor(_AT_ONCE_PER_NODE) for place in places}
+    try:
+        running: dict[Future[dict[str, Any]], tuple[str, Command]] = {
+            pools[place].submit(_run, cluster, place, command, timeout_s): (place, command)
+            for place, command in commands
+        }
+        for future in as_completed(running):
+            place, command = running[future]
+            writer.add(
+                node=place, command=command.name, kind=command.kind, line=command.line, probe=command.probe,
+                **future.result(),
+            )
+            yield
+    finally:
+        for pool in pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(cluster: Cluster, place: str, command: Command, timeout_s: float) -> dict[str, Any]:
+    started = now()
+    result = cluster.run(place, command.line, timeout_s)
+    return {
+        "started": started,
+        "outcome": result.outcome,
+        "exit_code": result.code,
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "duration_s": round(result.duration_s, 4),
+    }
+
+
+def _about(node: Node, scenario: Scenario) -> dict[str, Any]:
+    """A node as the manifest keeps it: JSON, with the address that its annotation holds."""
+    facts = asdict(node) | {"subnet": str(node.subnet), "block": str(node.block)}
+    del facts["pods"]
+    return facts | {"node_address": node_address(node, scenario.cni)}
+
+
+# ---------------------------------------------------------------------- probes
+
+
+def pairs(node: Node, nodes: tuple[Node, ...]) -> list[Node]:
+    """The peers that a node probes: the first two of every site, so that effort grows with nodes and not with pairs."""
+    peers = []
+    for site in dict.fromkeys(peer.site for peer in nodes):
+        peers += [peer for peer in nodes if peer.site == site][:2]
+    return [peer for peer in peers if peer.name != node.name]
+
+
+def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
+    """A node's pings.
+
+    For each peer: the underlay (its public and private address, and the address that the tunnel uses from the address
+    that the tunnel uses), the overlay from the node and from a pod, and whole packets of each tunnel's size.
+    """
+    sizes = sorted({each.mtu_bytes - tunnel(scenario.cni).overhead_bytes for each in cluster.nodes})
+    own = next(pod for pod in cluster.pods if pod.node == node.name)
+    commands = []
+    for peer in pairs(node, cluster.nodes):
+        pod = next(pod for pod in cluster.pods if pod.node == peer.name)
+        outer_source = node.public_ip if scenario.cni.plugin == "calico" and scenario.cni.node_ip == "public" else None
+        ends = {"source": node.name, "target": peer.name}
+        commands += [
+            _ping(scenario, f"ping-public-{peer.name}", peer.public_ip, ends | {"layer": "underlay", "via": "public"}),
+            _ping(scenario, f"ping-private-{peer.name}", peer.private_ip, ends | {"layer": "underlay", "via": "private"}),
+            _ping(scenario, f"ping-node-{pod.name}", pod.address, ends | {"layer": "overlay", "via": "node"}),
+            _ping(scenario, f"ping-pod-{pod.name}", pod.address, ends | {"layer": "overlay", "via": "pod"}, inside=own),
+        ]
+        if outer_source:
+            commands.append(
+                _ping(
+                    scenario,
+                    f"ping-from-public-{peer.name}",
+                    peer.public_ip,
+                    ends | {"layer": "underlay", "via": "public-source"},
+                    option=f"-I {outer_source}",
+                )
+            )
+        commands += [
+            _ping(
+                scenario,
+                f"ping-{size}-{pod.name}",
+                pod.address,
+                ends | {"layer": "overlay", "via": "size", "size_bytes": size},
+                option=f"-M do -s {size - _ICMP_BYTES}",
+            )
+            for size in sizes
+        ]
+    return commands
+
+
+_ICMP_BYTES = 28
+"""IPv4 and ICMP headers: what ping adds to its payload."""
+
+
+def _ping(
+    scenario: Scenario, name: str, address: str, probe: dict[str, Any], *, option: str = "", inside: Pod | None = None
+) -> Command:
+    settings = scenario.probes
+    words = [
+        *(["ip", "netns", "exec", inside.name] if inside else []),
+        *("ping", "-n", "-O", "-c", str(settings.ping_count), "-i", str(settings.ping_interval_s)),
+        *("-W", str(settings.ping_timeout_s), *option.split(), address),
+    ]
+    return Command(name, "ping", shlex.join(words), probe | {"address": address})
+
+
+def _wire() -> Command:
+    ports = " or ".join(f"udp port {each.port}" for each in TUNNELS.values())
+    return Command("tcpdump", "tcpdump", f"timeout --preserve-status {_WIRE_S:g} tcpdump -nn -l -i any '{ports}'")

@@ -1,0 +1,69 @@
+"""Where nodes come from: one small protocol, one module a provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ..scenario import Node, Pod
+
+__all__ = ["Cluster", "Result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One command on one node.
+
+    Attributes
+    ----------
+    outcome : "done", "timeout" or "unreachable"
+        Whether it ended by itself, was stopped after its time, or never reached the node.
+    code : int or None
+        Its exit code where it ended by itself.
+    stdout, stderr : str
+    duration_s : float
+    """
+
+    outcome: Literal["done", "timeout", "unreachable"]
+    code: int | None
+    stdout: str
+    stderr: str
+    duration_s: float
+
+
+class Cluster(Protocol):
+    """Nodes with a CNI installed, that can be asked.
+
+    Attributes
+    ----------
+    provider : str
+    nodes : tuple of Node
+    pods : tuple of Pod
+        Each pod's network namespace has the pod's name on its node.
+    fabric : tuple of str
+        Routers between the nodes that can be asked too: none but in the lab.
+    facts : dict
+        What a reader of the recording must know: how commands reached the nodes, what stands in for what.
+    node_log : str
+        The shell line that prints the CNI daemon's log on a node.
+    """
+
+    provider: str
+    node_log: str
+
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+
+    @property
+    def pods(self) -> tuple[Pod, ...]: ...
+
+    @property
+    def fabric(self) -> tuple[str, ...]: ...
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+    def run(self, where: str, line: str, timeout_s: float) -> Result:
+        """Run a shell line as root on a node (or router), whatever comes of it. Any number of threads may call it."""
+
+    def close(self) -> None: ...

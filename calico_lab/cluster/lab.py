@@ -1,0 +1,191 @@
+"""The provider `lab`: a cluster in private namespaces of this machine, on its real kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from typing import Any
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ..calico import READINESS_PORT
+from ..errors import LabError
+from ..lab import fabric, felix, flannel, node as lab_node
+from ..lab.host import Host
+from ..lab.settings import Settings
+from ..scenario import Node, Pod, Scenario
+from . import Result
+from .ssh import SshNode
+
+__all__ = ["LabCluster"]
+
+_SSHD_START_S = 10.0
+
+
+class LabCluster:
+    """Bring a scenario's cluster up and hold it until `close`.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    host : Host, optional
+        Where its kernel is; by default a new `Host`.
+    progress : callable, optional
+        Called with a catalogue key at each step.
+
+    Raises
+    ------
+    HostError, LabError
+        See `Host`.
+    """
+
+    provider = "lab"
+    node_log = "cat /run/log/calico-node.log"
+
+    def __init__(
+        self, scenario: Scenario, *, host: Host | None = None, progress: Callable[[str], None] = lambda step: None
+    ) -> None:
+        self.scenario = scenario
+        self.host = host or Host()
+        self._ssh: dict[str, SshNode] = {}
+        self._pool = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1))
+        try:
+            progress("fabric")
+            self._build()
+            progress("cni")
+            self._install()
+            progress("ssh")
+            if not self.host.rootless:
+                self._each(self._await_sshd, scenario.nodes)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return self.scenario.nodes
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        return tuple(pod for node in self.nodes for pod in node.pods)
+
+    @property
+    def fabric(self) -> tuple[str, ...]:
+        return (*(fabric.router(site.name) for site in self.scenario.sites), fabric.INTERNET)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "transport": "direct" if self.host.rootless else "ssh",
+            "kernel": os.uname().release,
+            "stand_ins": ["flannel" if self.scenario.cni.plugin == "canal" else "felix", "fabric"],
+        }
+
+    def run(self, where: str, line: str, timeout_s: float) -> Result:
+        if where in self._ssh:
+            return self._ssh[where].run(line, timeout_s)
+        done = self.host.run(where, ["sh", "-c", line], timeout_s=timeout_s)
+        outcome = "timeout" if done.code is None else "done"
+        return Result(outcome, done.code, done.stdout, done.stderr, done.seconds)
+
+    def close(self) -> None:
+        for connection in self._ssh.values():
+            connection.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.host.close()
+
+    # ------------------------------------------------------------------ bringing it up
+
+    def _each(self, work: Callable[..., None], *arguments: Any) -> None:
+        """In parallel; the first failure is raised when all have ended."""
+        list(self._pool.map(work, *arguments))
+
+    def _build(self) -> None:
+        """Namespaces, the wires between them, the clouds' networks, and nodes that are reachable."""
+        links, routers = fabric.build(self.scenario)
+        login = Ed25519PrivateKey.generate()
+        files = {}
+        for node in self.nodes:
+            host_key = Ed25519PrivateKey.generate()
+            files[node.name] = lab_node.name_files(node) | lab_node.ssh_files(_private(host_key), _public(login))
+            if not self.host.rootless:
+                self._ssh[node.name] = self._connection(node.name, login, host_key)
+        self.host.spaces(
+            [*routers, *(node.name for node in self.nodes), *(pod.name for pod in self.pods)],
+            {node.name: {"files": files[node.name], "netns": [pod.name for pod in node.pods]} for node in self.nodes},
+        )
+        self.host.apply("", Settings(ip=[*links, *lab_node.veths(self.scenario)]))
+        self._each(self.host.apply, routers.keys(), routers.values())
+        self._each(self._set_up_node, self.nodes)
+
+    def _set_up_node(self, node: Node) -> None:
+        self.host.apply(node.name, lab_node.nic(node, public_ip_alias=self.scenario.public_ip_alias))
+        for pod in node.pods:
+            on_node, in_pod = lab_node.pod(pod)
+            self.host.apply(node.name, on_node)
+            self.host.apply(pod.name, in_pod)
+        if node.name in self._ssh:
+            self.host.spawn(node.name, lab_node.SSHD)
+
+    def _install(self) -> None:
+        if self.scenario.cni.plugin == "canal":
+            self._each(lambda node: self.host.apply(node.name, flannel.device(node, self.scenario)), self.nodes)
+            macs = {node.name: self._mac(node.name, "flannel.1") for node in self.nodes}
+            self._each(lambda node: self.host.apply(node.name, flannel.peers(node, self.scenario, macs)), self.nodes)
+            self._each(lambda node: self._report(node, (), felix.READY), self.nodes)
+        else:
+            self._each(self._program_felix, self.nodes)
+
+    def _program_felix(self, node: Node) -> None:
+        links = json.loads(self.host.do(node.name, ["ip", "-json", "addr"]))
+        plan = felix.dataplane(node, self.scenario, links)
+        self.host.apply(node.name, plan.settings)
+        self._report(node, plan.log, plan.health)
+
+    def _report(self, node: Node, log: tuple[str, ...], health: dict[str, int]) -> None:
+        """Leave the daemon's log on the node, and its health endpoint answering."""
+        script = ["sh", "-c", "mkdir -p /run/log && cat > /run/log/calico-node.log"]
+        self.host.do(node.name, script, "".join(f"{line}\n" for line in log))
+        self.host.health(node.name, READINESS_PORT, health)
+
+    def _mac(self, node: str, device: str) -> str:
+        link = json.loads(self.host.do(node, ["ip", "-json", "link", "show", device]))[0]
+        return str(link["address"])
+
+    # ------------------------------------------------------------------ SSH
+
+    def _connection(self, node: str, login: Ed25519PrivateKey, host_key: Ed25519PrivateKey) -> SshNode:
+        def dial() -> socket.socket:
+            return self.host.connect(node, 22)
+
+        return SshNode(node, dial, user="cb-user", key=_paramiko(login), host_key=_paramiko(host_key))
+
+    def _await_sshd(self, node: Node) -> None:
+        deadline = time.monotonic() + _SSHD_START_S
+        while (result := self.run(node.name, "true", _SSHD_START_S)).code != 0:
+            if time.monotonic() > deadline:
+                log = self.host.run(node.name, ["cat", "/run/sshd.log"]).stdout
+                raise LabError("its sshd does not answer", where=node.name, seen=log or result.stderr)
+            time.sleep(0.02)
+
+
+def _private(key: Ed25519PrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    ).decode()
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return key.public_key().public_bytes(*form).decode() + "\n"
+
+
+def _paramiko(key: Ed25519PrivateKey) -> paramiko.Ed25519Key:
+    return paramiko.Ed25519Key(file_obj=StringIO(_private(key)))

@@ -1,0 +1,1 @@
+"""The local lab: a real kernel's data path, and no cloud."""
