@@ -1,0 +1,65 @@
+# The front door. Each target is one command of `python -m calico_lab`; set-up runs by itself before the first one.
+
+PYTHON := .venv/bin/python
+READY  := .venv/.ready
+
+# A value as it was typed, in single quotes: neither make nor the shell reads anything into it.
+quoted = '$(subst ','\'',$(value $(1)))'
+option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
+each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
+
+# make would otherwise expand these once more to hand them on in the environment.
+unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS
+
+# Only the local lab uses this machine's network tools.
+lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
+
+.NOTPARALLEL:
+.PHONY: help list report publish lab doctor test check fix bench lock clean
+
+help: ## print these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
+	    printf '  make %-8s %s\n' "$$target" "$$text"; done
+
+list: $(READY) ## the scenarios
+	@$(PYTHON) -m calico_lab list
+
+report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
+	@$(PYTHON) -m calico_lab report $(call option,,SCENARIO) $(call option,--provider,PROVIDER) $(call option,--lang,LANG_REPORT) $(call option,--recording,RECORDING) $(call each,--set,SET)
+
+publish: $(READY) ## send the report of SCENARIO=name to WIKI=git address or folder
+	@$(PYTHON) -m calico_lab publish $(call option,,SCENARIO) $(call option,--wiki,WIKI)
+
+# JupyterLab refuses to run as root, the usual user of a container, unless told that it may.
+lab: $(READY) ## open the notebooks in JupyterLab
+	@$(PYTHON) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+doctor: $(READY) ## what this machine has, lacks and can do
+	@$(PYTHON) -m calico_lab doctor
+
+test: $(READY) .venv/.packages-tests ## run the tests
+	@$(PYTHON) -m pytest
+
+check: $(READY) ## lint, format and types; edits nothing
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m mypy
+
+fix: $(READY) ## what `make check` can mend by itself
+	@$(PYTHON) -m ruff check --fix
+	@$(PYTHON) -m ruff format
+
+bench: $(READY) .venv/.packages-lab ## measure: prints ratios within one run
+	@set -e; for script in benchmarks/*.py; do $(PYTHON) "$$script"; done
+
+lock: $(READY) ## refresh requirements.lock from pyproject.toml
+	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --extra dev --output-file requirements.lock pyproject.toml
+
+clean: $(READY) ## empty outputs/, but for recordings unless RECORDINGS=yes
+	@$(PYTHON) -m calico_lab clean $(if $(filter yes,$(value RECORDINGS)),--recordings)
+
+$(READY): requirements.lock pyproject.toml setup.sh
+	@./setup.sh python
+
+.venv/.packages-%: calico_lab/doctor.py $(READY)
+	@./setup.sh packages $*
