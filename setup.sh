@@ -12,7 +12,7 @@ stop() { say "$*"; exit 3; }
 can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 apt_install() {
-    say "installing Debian packages: $*"
+    say "installing Debian packages:" "$@"
     set -- apt-get -qq -o DPkg::Lock::Timeout=120 install --yes --no-install-recommends "$@"
     export DEBIAN_FRONTEND=noninteractive
     # The package lists are fetched only if they are missing or too old to install from.
@@ -31,8 +31,8 @@ set_up_python() {
     find_python || stop "Python 3.11 or newer is needed; found: $(python3 --version 2>/dev/null || echo none);" \
         "install it with its venv module, for example: sudo apt-get install python3.11-venv"
 
-    rm -f .venv/.ready
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    # Without a stamp, what is there was interrupted half-way.
+    if ! { [ -e .venv/.ready ] && .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
         # Debian's Python comes without ensurepip.
         if ! "$python" -c 'import ensurepip' 2>/dev/null; then
             package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
@@ -41,8 +41,9 @@ set_up_python() {
         fi
         "$python" -m venv --clear .venv
     fi
+    rm -f .venv/.ready
 
-    printf 'calico_lab: installing %d Python packages into .venv ... ' "$(grep -c '^[a-zA-Z]' requirements.lock)" >&2
+    printf 'calico_lab: installing the locked Python packages into .venv ... ' >&2
     install_locked
     # The build backend is in the lock, so nothing is fetched here.
     pip_install --no-deps --no-build-isolation --editable .
@@ -65,31 +66,27 @@ install_locked() {
 }
 
 set_up_packages() {
-    stamp=.venv/.packages-$1
-    daemons='openssh-server bird2'
     missing=$(.venv/bin/python -m calico_lab.doctor "$1")
-    # Debian starts a daemon when it installs one. On a machine that boots these are left to its owner; the lab
-    # does without them what it can. In a container a policy keeps them from starting.
-    if [ -d /run/systemd/system ]; then
-        for package in $daemons; do missing=$(printf '%s\n' $missing | grep -vx "$package" || true); done
+    # Debian starts a daemon when it installs one. On a machine that boots, these are left to its owner, and the lab
+    # does what it can without them. In a container a policy keeps them from starting.
+    required=$(printf '%s\n' $missing | grep -vxE 'openssh-server|bird2' || true)
+    if [ -d /run/systemd/system ]; then missing=$required; fi
+    if [ -n "$missing" ] && can_install; then
+        forbid_daemons
+        apt_install $missing && required=
     fi
-    if [ -n "$missing" ]; then
-        missing=$(echo $missing)
-        if can_install; then
-            forbid_daemons
-            apt_install $missing && touch "$stamp" && return
-        fi
-        line="run: sudo apt-get install $missing"
+    if [ -n "$required" ]; then
+        line="run: sudo apt-get install $(echo $required)"
         [ "$1" = tests ] || stop "the local lab lacks programs; $line; or use PROVIDER=replay, which works anywhere"
         say "tests that lack a program are skipped; to have them all, $line"
     else
-        touch "$stamp"
+        touch ".venv/.packages-$1"
     fi
 }
 
 forbid_daemons() {
     policy=/usr/sbin/policy-rc.d
-    [ -e $policy ] && return
+    if [ -e $policy ]; then return; fi
     trap 'rm -f $policy' EXIT
     trap 'exit 130' INT TERM
     printf '#!/bin/sh\nexit 101\n' >$policy

@@ -172,7 +172,7 @@ def test_a_set_up_that_fails_leaves_no_stamp(checkout: Path) -> None:
     stamp.touch()
     made = run("./setup.sh", "python", cwd=checkout)
     assert made.returncode == 1
-    assert made.stderr.startswith("calico_lab: installing 1 Python packages into .venv ... ERROR: ")
+    assert made.stderr.startswith("calico_lab: installing the locked Python packages into .venv ... ERROR: ")
     assert "absent==1.0" in made.stderr
     assert not stamp.exists()
 
@@ -240,6 +240,12 @@ def test_who_may_not_install_packages_is_told_the_line(
     made = run("./setup.sh", "packages", group, cwd=checkout, path=str(tools))
     assert (made.returncode, made.stderr) == outcome
     assert not (checkout / f".venv/.packages-{group}").exists()
+
+
+def test_a_daemon_that_may_not_be_installed_stops_nothing(checkout: Path, tools: Path) -> None:
+    script(checkout / ".venv/bin/python", "echo openssh-server; echo bird2")
+    made = run("./setup.sh", "packages", "lab", cwd=checkout, path=str(tools))
+    assert (made.returncode, made.stdout + made.stderr) == (0, "")
 
 
 def test_a_machine_with_all_packages_is_stamped_silently(checkout: Path, tools: Path) -> None:
