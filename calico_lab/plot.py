@@ -1,0 +1,237 @@
+"""Figures: DataFrames in, a matplotlib Figure out.
+
+No figure enters pyplot's global state. No meaning hangs on colour alone: layers differ in marker as well, and a probe
+without an answer says so in words. Text comes from the caller, who knows the language.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+__all__ = ["latency", "mtu_path"]
+
+Words = Callable[..., str]
+
+_INK = "#1a1a1a"
+_FAINT = "#bbbbbb"
+_BAD = "#D55E00"
+# Digits and Hangul alone: matplotlib's own font, which has the symbols, has no such weight and complains.
+_BOLD: Mapping[str, Any] = {"fontfamily": "NanumGothic", "fontweight": "semibold"}
+# Blue, green and vermilion of Okabe and Ito's palette (Color Universal Design), told apart by colour-blind readers.
+_LAYERS: Mapping[str, Mapping[str, Any]] = {
+    "underlay": {"color": "#0072B2", "marker": "o"},
+    "overlay": {"color": "#009E73", "marker": "s"},
+}
+
+_WIDTH_IN = 9.0
+_MAX_PATHS = 4
+_MAX_ROWS = 24
+"""More than that is not read in a picture; the table beside it has all."""
+
+_LOG_FROM = 10
+"""From this ratio of the slowest to the fastest median on, a linear axis squeezes the fast ones to a line."""
+
+
+def mtu_path(hops: pd.DataFrame, words: Words) -> Figure:
+    """MTU along each path, one panel a path, the smallest marked.
+
+    Parameters
+    ----------
+    hops : DataFrame
+        ``path`` (str), ``position`` (int, order along the path), ``hop`` (str, a device or a piece of the fabric),
+        ``place`` (str, node or fabric it belongs to), ``mtu_bytes`` (Int64, NA if not observed), ``layer``
+        ("underlay" or "overlay"). Paths beyond the fourth are left out, and the figure says so.
+    words : callable
+        `calico_lab.page.Page.words`.
+    """
+    paths = list(hops.groupby("path", sort=False))
+    shown = paths[:_MAX_PATHS]
+    with _style():
+        figure = _figure(0.4 + 2.4 * max(1, len(shown)))
+        panels = figure.subplots(max(1, len(shown)), squeeze=False)[:, 0]
+        for axes, (path, rows) in zip(panels, shown, strict=False):
+            _draw_path(axes, str(path), rows.sort_values("position"), words)
+        if not shown:
+            _draw_nothing(panels[0], words)
+        _finish(figure, words)
+        if len(paths) > len(shown):
+            figure.supxlabel(words("plot.mtu_path.more", shown=len(shown), total=len(paths)), fontsize=9)
+    return figure
+
+
+def latency(pings: pd.DataFrame, words: Words) -> Figure:
+    """Round-trip times of every pair of nodes and layer: each reply, the median, and what was not answered.
+
+    Parameters
+    ----------
+    pings : DataFrame
+        ``src``, ``dst`` (str, nodes), ``layer`` ("underlay" or "overlay"), ``seq`` (int), ``outcome`` ("reply",
+        "no_answer" or "error"), ``time_ms`` (Float64, NA where no reply). Pairs beyond the 24th row are left out, and
+        the figure says so.
+    words : callable
+        `calico_lab.page.Page.words`.
+    """
+    rows = list(pings.groupby(["src", "dst", "layer"], sort=False))
+    shown = rows[:_MAX_ROWS]
+    with _style():
+        figure = _figure(1.0 + 0.5 * max(1, len(shown)))
+        axes = figure.subplots()
+        for row, ((_, _, layer), probes) in enumerate(shown):
+            _draw_probes(axes, row, str(layer), probes, words)
+        if shown:
+            _scale_time(axes, [probes["time_ms"].dropna() for _, probes in shown], words)
+            labels = [f"{src} → {dst}\n{words(f'layer.{layer}')}" for (src, dst, layer), _ in shown]
+            axes.set_yticks(range(len(shown)), labels)
+            axes.set_ylim(len(shown) - 0.5, -0.5)
+        else:
+            _draw_nothing(axes, words)
+        _finish(figure, words)
+        if len(rows) > len(shown):
+            figure.supxlabel(words("plot.latency.more", shown=len(shown), total=len(rows)), fontsize=9)
+    return figure
+
+
+# ---------------------------------------------------------------------- MTU
+
+
+def _draw_path(axes: Axes, path: str, rows: pd.DataFrame, words: Words) -> None:
+    at = list(range(len(rows)))
+    mtu_bytes = rows["mtu_bytes"].astype("Float64").to_numpy(dtype=float, na_value=float("nan"))
+    axes.step(at, mtu_bytes, where="mid", color=_FAINT, linewidth=2, zorder=1)
+    smallest = rows["mtu_bytes"].min()
+    floor = 1.0 if pd.isna(smallest) else float(smallest)
+    for x, (value, layer) in enumerate(zip(rows["mtu_bytes"], rows["layer"], strict=True)):
+        if pd.isna(value):
+            axes.annotate(f"?\n{words('plot.mtu_path.unknown')}", (x, floor), ha="center", fontsize=9, color=_BAD)
+            continue
+        axes.plot(x, value, linestyle="none", markersize=7, zorder=3, **_LAYERS[layer])
+        least = value == smallest
+        label = f"{value}\n{words('plot.mtu_path.smallest')}" if least else str(value)
+        axes.annotate(
+            label,
+            (x, value),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            **(_BOLD if least else {}),
+        )
+        if least:
+            axes.plot(x, value, linestyle="none", marker="o", markersize=13, fillstyle="none", color=_BAD, zorder=2)
+    # 1410, 1460 and 1500 decide whether a packet fits, beside 9001: only a logarithm shows both.
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.06, y=0.35)
+    axes.set_xticks(at, [f"{hop}\n{place}" for hop, place in zip(rows["hop"], rows["place"], strict=True)], fontsize=9)
+    axes.set_ylabel(words("plot.mtu_path.mtu"))
+    axes.set_title(path, loc="left", fontsize=11)
+
+
+# ---------------------------------------------------------------------- latency
+
+
+def _draw_probes(axes: Axes, row: int, layer: str, probes: pd.DataFrame, words: Words) -> None:
+    times = probes["time_ms"].dropna()
+    count = {"replies": len(times), "sent": len(probes)}
+    if times.empty:
+        every_error = bool((probes["outcome"] == "error").all())
+        text = words(f"plot.latency.{'error' if every_error else 'no_reply'}", **count)
+        axes.text(0.01, row, text, transform=axes.get_yaxis_transform(), va="center", color=_BAD)
+        return
+    median = float(times.median())
+    axes.plot(times, [row] * len(times), linestyle="none", markersize=7, alpha=0.55, **_LAYERS[layer])
+    axes.plot(median, row, linestyle="none", marker="|", markersize=22, markeredgewidth=2, color=_INK)
+    said = words("plot.latency.median", time_ms=f"{median:.3g}")
+    if len(times) < len(probes):
+        said += f"\n{words('plot.latency.answered', **count)}"
+    axes.text(1.02, row, said, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+
+
+def _scale_time(axes: Axes, times: list[pd.Series[Any]], words: Words) -> None:
+    medians = [float(values.median()) for values in times if not values.empty]
+    axes.set_xlabel(words("plot.latency.time"))
+    if not medians:
+        axes.set_xticks([])
+        return
+    if max(medians) >= _LOG_FROM * min(medians):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda time_ms, _: f"{time_ms:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(0, 1.05 * max(float(values.max()) for values in times if not values.empty))
+    axes.grid(axis="x", color="#e5e5e5")
+
+
+# ---------------------------------------------------------------------- both
+
+
+def _figure(height_in: float) -> Figure:
+    layout = ConstrainedLayoutEngine(h_pad=0.1, hspace=0.03)
+    return Figure(figsize=(_WIDTH_IN, height_in), layout=layout)
+
+
+def _draw_nothing(axes: Axes, words: Words) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words("table.empty"), ha="center", va="center", transform=axes.transAxes)
+
+
+def _finish(figure: Figure, words: Words) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        # Ticks that come into being when the figure is drawn do not know the settings it was built with.
+        axes.tick_params(length=0, labelfontfamily=_fonts())
+    handles = [
+        Line2D([], [], linestyle="none", markersize=7, label=words(f"layer.{layer}"), **look)
+        for layer, look in _LAYERS.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False, fontsize=9)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Settings of our figures, for as long as one is built; a caller's own settings stay as they are."""
+    with mpl.rc_context(
+        {
+            "font.family": _fonts(),
+            "text.parse_math": False,  # a name may hold a "$"
+            "axes.unicode_minus": False,
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+        }
+    ):
+        yield
+
+
+@cache
+def _fonts() -> list[str]:
+    """Register NanumGothic, which koreanize-matplotlib carries; matplotlib's own font has the symbols it lacks.
+
+    The package itself is not imported: that sets the font of every figure in the process, and uses distutils, which
+    Python 3.12 no longer has.
+    """
+    spec = importlib.util.find_spec("koreanize_matplotlib")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'koreanize_matplotlib'", name="koreanize_matplotlib")
+    fonts = Path(spec.submodule_search_locations[0], "fonts")
+    for name in ("NanumGothic.ttf", "NanumGothicBold.ttf"):
+        font_manager.fontManager.addfont(str(fonts / name))
+    return ["NanumGothic", "DejaVu Sans"]

@@ -1,0 +1,186 @@
+"""Figures. Warnings are errors here, so that a glyph that no font has fails its test."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from calico_lab import plot
+from calico_lab.page import LANGUAGES, Page
+
+
+@pytest.fixture(params=LANGUAGES)
+def words(request):
+    return Page(request.param).words
+
+
+@pytest.fixture
+def english():
+    return Page("en").words
+
+
+HOPS = [
+    ("pod eth0", "c-1-h43jk", 8951, "overlay"),
+    ("vxlan.calico", "c-1-h43jk", 8951, "overlay"),
+    ("eth0", "c-1-h43jk", 9001, "underlay"),
+    ("internet", "인터넷", 1500, "underlay"),
+    ("ens4", "w-1-36384", 1460, "underlay"),
+    ("vxlan.calico", "w-1-36384", 1410, "overlay"),
+    ("pod eth0", "w-1-36384", 1410, "overlay"),
+]
+
+
+def hops(*paths, of=HOPS):
+    records = [(path, position, *hop) for path in paths for position, hop in enumerate(of)]
+    frame = pd.DataFrame(records, columns=["path", "position", "hop", "place", "mtu_bytes", "layer"])
+    return frame.astype({"mtu_bytes": "Int64"})
+
+
+def pings(**outcomes):
+    """Probes from c-1 to each node named; a number is a reply's time in ms."""
+    records = [
+        (
+            "c-1",
+            dst.replace("_", "-"),
+            "overlay",
+            seq,
+            "reply" if isinstance(outcome, float) else outcome,
+            outcome if isinstance(outcome, float) else None,
+        )
+        for dst, probes in outcomes.items()
+        for seq, outcome in enumerate(probes, start=1)
+    ]
+    frame = pd.DataFrame(records, columns=["src", "dst", "layer", "seq", "outcome", "time_ms"])
+    return frame.astype({"time_ms": "Float64"})
+
+
+def drawn(figure):
+    """Every text that a reader sees, after drawing it."""
+    figure.savefig(io.BytesIO(), format="png")
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+
+
+class TestMtuPath:
+    def test_has_a_panel_a_path(self, words):
+        figure = plot.mtu_path(hops("c-1 → w-1", "w-1 → c-1"), words)
+        assert [axes.get_title(loc="left") for axes in figure.axes] == ["c-1 → w-1", "w-1 → c-1"]
+
+    def test_every_value_is_written_and_the_smallest_marked(self, english):
+        (axes,) = plot.mtu_path(hops("a"), english).axes
+        values = [text.get_text() for text in axes.texts]
+        assert values == ["8951", "8951", "9001", "1500", "1460", "1410\nsmallest", "1410\nsmallest"]
+
+    def test_every_hop_is_named_with_its_place(self, english):
+        (axes,) = plot.mtu_path(hops("a"), english).axes
+        assert [label.get_text() for label in axes.get_xticklabels()] == [f"{hop}\n{place}" for hop, place, *_ in HOPS]
+
+    def test_hops_stand_in_order_of_position(self, english):
+        (axes,) = plot.mtu_path(hops("a").iloc[::-1], english).axes
+        assert axes.get_xticklabels()[0].get_text() == "pod eth0\nc-1-h43jk"
+
+    def test_an_unknown_mtu_is_shown_as_unknown(self, english):
+        (axes,) = plot.mtu_path(hops("a", of=[*HOPS[:1], ("router", "AWS", None, "underlay")]), english).axes
+        assert [text.get_text() for text in axes.texts] == ["8951\nsmallest", "?\nno value"]
+
+    def test_no_mtu_at_all_is_shown_as_unknown(self, english):
+        (axes,) = plot.mtu_path(hops("a", of=[("router", "AWS", None, "underlay")]), english).axes
+        assert [text.get_text() for text in axes.texts] == ["?\nno value"]
+
+    def test_beyond_four_paths_it_says_what_is_left_out(self, english):
+        figure = plot.mtu_path(hops("a", "b", "c", "d", "e"), english)
+        assert len(figure.axes) == 4
+        assert "the first 4 of 5 paths" in drawn(figure)
+
+    def test_no_paths_say_so(self, english):
+        assert "None" in drawn(plot.mtu_path(hops(), english))
+
+
+class TestLatency:
+    def test_replies_have_a_median(self, english):
+        assert "median 2 ms" in drawn(plot.latency(pings(w_1=[1.0, 2.0, 9.0]), english))
+
+    def test_no_reply_is_not_slow(self, english):
+        texts = drawn(plot.latency(pings(w_1=["no_answer"] * 10), english))
+        assert "✘ no reply (0/10)" in texts
+        assert not [text for text in texts if "median" in text]
+
+    def test_an_error_is_not_a_missing_reply(self, english):
+        assert "✘ could not send (0/3)" in drawn(plot.latency(pings(w_1=["error"] * 3), english))
+
+    def test_lost_replies_are_counted(self, english):
+        texts = drawn(plot.latency(pings(w_1=[2.0, "no_answer", 2.0]), english))
+        assert "median 2 ms\n2/3 answered" in texts
+
+    @pytest.mark.parametrize(
+        ("far_ms", "scale"), [pytest.param(9.0, "linear", id="alike"), pytest.param(10.0, "log", id="ten-times")]
+    )
+    def test_the_axis_is_logarithmic_only_where_that_helps(self, english, far_ms, scale):
+        (axes,) = plot.latency(pings(near=[1.0], far=[far_ms]), english).axes
+        assert axes.get_xscale() == scale
+
+    def test_beyond_24_rows_it_says_what_is_left_out(self, english):
+        figure = plot.latency(pings(**{f"w_{number}": [1.0] for number in range(25)}), english)
+        assert len(figure.axes[0].get_yticks()) == 24
+        assert "the first 24 of 25 rows" in drawn(figure)
+
+    def test_no_probes_say_so(self, english):
+        assert "None" in drawn(plot.latency(pings(), english))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda words: plot.mtu_path(hops("c-1 → w-1", "$a$ → $b$"), words), id="mtu_path"),
+        pytest.param(lambda words: plot.latency(pings(near=[1.0], far=[99.0], no=["error"]), words), id="latency"),
+    ],
+)
+class TestBoth:
+    def test_the_fonts_have_every_glyph(self, make, words):
+        assert drawn(make(words))
+
+    def test_settings_of_the_process_stay(self, make, words):
+        before = dict(mpl.rcParams)
+        drawn(make(words))
+        assert dict(mpl.rcParams) == before
+
+    def test_layers_differ_in_shape(self, make, words):
+        (legend,) = make(words).legends
+        assert len({handle.get_marker() for handle in legend.legend_handles}) == 2
+
+    def test_nothing_is_cut_off(self, make, words):
+        figure = make(words)
+        figure.draw_without_rendering()
+        box = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= width, box.y1 <= height) == (True, True, True, True)
+
+
+def test_drawing_says_nothing(tmp_path):
+    """In a process of its own: matplotlib complains about a font only once."""
+    hops("c-1 → w-1").to_pickle(tmp_path / "hops")
+    pings(w_1=[1.0], w_2=["error"]).to_pickle(tmp_path / "pings")
+    program = """
+import io, sys
+import pandas as pd
+from calico_lab import plot
+from calico_lab.page import Page
+words = Page("ko").words
+for figure in plot.mtu_path(pd.read_pickle("hops"), words), plot.latency(pd.read_pickle("pings"), words):
+    figure.savefig(io.BytesIO(), format="png")
+"""
+    root = str(Path(plot.__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
