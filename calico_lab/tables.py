@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import cached_property
 from types import ModuleType
@@ -44,7 +44,7 @@ from .parsers import (
 from .recording import Capture, Recording
 from .scenario import Scenario
 
-__all__ = ["Tables", "describe", "evidence"]
+__all__ = ["Tables", "describe", "evidence", "rows"]
 
 _PLACE = {"node": "str", "file": "str"}
 _DTYPES = {"int": "Int64", "float": "Float64", "bool": "boolean", "str": "str"}
@@ -339,7 +339,7 @@ class Tables:
         line    int
         ======= ===== ==== ==================================================================
         """
-        rows: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
         for capture in self.recording.captures:
             if not capture.probe or "size_bytes" in capture.probe:
                 continue
@@ -351,10 +351,12 @@ class Tables:
                 "via": capture.probe["via"],
                 "file": capture.path,
             }
-            rows += [place | last for last in _last_word(events)]
             if status != "read":
-                rows.append(place | {"seq": 1, "outcome": "error"})
-        return _typed(rows, _documented(Tables.replies))
+                found.append(place | {"seq": 1, "outcome": "error"})
+                continue
+            sent = ping.summary(self.recording.text(capture)).transmitted
+            found += [place | last for last in _last_words(events, sent)]
+        return _typed(found, _documented(Tables.replies))
 
     @cached_property
     def hops(self) -> pd.DataFrame:
@@ -373,11 +375,11 @@ class Tables:
         """
         device = tunnel(self.scenario.cni).device
         links = pd.concat([self.links, self.fabric_links]).set_index(["node", "name"])["mtu_bytes"].to_dict()
-        rows = []
+        found: list[dict[str, Any]] = []
         pairs = self.pings.loc[self.pings["via"] == "node", ["source", "target"]]
         for source, target in pairs.itertuples(index=False):
-            near, far = self.nodes.set_index("name").loc[[source, target]].itertuples()
-            ends = {pod.node: pod.veth for pod in reversed(list(self.pods.itertuples()))}
+            near, far = rows(self.nodes.set_index("name").loc[[source, target]])
+            ends = {pod.node: pod.veth for pod in reversed(list(rows(self.pods)))}
             outward = [(source, ends[source], "overlay"), (source, device, "overlay"), (source, near.nic, "underlay")]
             inward = [(target, far.nic, "underlay"), (target, device, "overlay"), (target, ends[target], "overlay")]
             between = []
@@ -386,7 +388,7 @@ class Tables:
                     (f"fabric.{near.site}", "wan", "underlay"),
                     (f"fabric.{far.site}", "wan", "underlay"),
                 ]
-            rows += [
+            found += [
                 {
                     "path": f"{source} → {target}",
                     "position": position,
@@ -397,7 +399,7 @@ class Tables:
                 }
                 for position, (place, hop, layer) in enumerate([*outward, *between, *inward], start=1)
             ]
-        return _typed(rows, _documented(Tables.hops))
+        return _typed(found, _documented(Tables.hops))
 
     # ------------------------------------------------------------------ how
 
@@ -419,6 +421,11 @@ class Tables:
         """Why that capture gives no rows, in a word (see `captures`), or None where it was read or is empty."""
         status = self._read.get((node, command), ("missing", None, []))[0]
         return None if status in ("read", "empty") else status
+
+
+def rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a frame as named tuples, whose fields no type checker can know."""
+    yield from frame.itertuples()
 
 
 def evidence(row: Any, line: int | None = None) -> str:
@@ -477,9 +484,9 @@ def _ping_result(recording: Recording, capture: Capture, status: str, detail: st
     }
 
 
-def _last_word(events: Iterable[Any]) -> Iterable[dict[str, Any]]:
-    """One row a sequence number: `ping -O` says "no answer yet" and may still get the reply."""
-    last: dict[int, dict[str, Any]] = {}
+def _last_words(events: Iterable[Any], sent: int) -> Iterable[dict[str, Any]]:
+    """One row a request: `ping -O` may say "no answer yet" before the reply, and says nothing of the last request."""
+    last: dict[int, dict[str, Any]] = {seq: {"seq": seq, "outcome": "no_answer"} for seq in range(1, sent + 1)}
     for event in events:
         if event.seq is not None and last.get(event.seq, {}).get("outcome") != "reply":
             last[event.seq] = {name: getattr(event, name) for name in ("seq", "outcome", "time_ms", "line")}
