@@ -1,0 +1,622 @@
+"""Rules over the tables of one recording: rows of findings, each with its evidence and the next command to run.
+
+A rule is a function from `Tables` to findings, with an id. It says pass, fail or skip for each node or pair of nodes;
+no data is a skip, never a pass. Rules marked as *cause* explain why pods cannot reach each other; they stand in the
+order in which a packet meets what they look at, so that the first one that fails is the cause and the later ones may be
+its consequences. A verdict reads findings and nothing else; the scenario's expectation is compared with it afterwards.
+
+What a finding says in words stands in the catalogue, under ``finding.<id>.<case>``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
+
+from .calico import tunnel
+from .clouds import CLOUDS
+from .tables import Tables, evidence, rows
+
+__all__ = ["CAUSES", "RULES", "Finding", "Verdict", "check", "findings_table", "verdict"]
+
+_CASES_OF_ANY_RULE = {"no-data", "no-device", "no-peer-device", "no-entry"}
+
+Result = Literal["pass", "fail", "skip", "error"]
+Words = Callable[..., str]
+Rule = Callable[[Tables], Iterator["Finding"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule found.
+
+    Attributes
+    ----------
+    id : str
+        The rule's.
+    result : "pass", "fail", "skip" or "error"
+        error: the recording itself is at fault.
+    node : str
+        The node that it is about.
+    case : str
+        Which of the rule's sentences applies: the end of the catalogue key.
+    values : dict
+        What fills that sentence's placeholders.
+    evidence : tuple of str
+        ``file:line`` in the recording.
+    next : str
+        A command that looks at it on the node; empty where nothing is left to ask.
+    """
+
+    id: str
+    result: Result
+    node: str
+    case: str
+    values: dict[str, Any] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
+    next: str = ""
+
+    def reason(self, words: Words) -> str:
+        rule = "any" if self.case in _CASES_OF_ANY_RULE else self.id
+        return words(f"finding.{rule}.{self.case}", **self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the findings amount to.
+
+    Attributes
+    ----------
+    installed : bool or None
+        Every node's CNI daemon is ready; None where some could not be asked.
+    ready : dict of str to str
+        For each node, as ``kubectl get pods`` shows it: ready containers of all.
+    ping : bool or None
+        Every probe between pods, and from a node to a pod of another, got an answer; None where the CNI is not
+        installed or nothing was probed.
+    cause : str or None
+        Id of the first cause rule that failed, where pods cannot reach each other.
+    """
+
+    installed: bool | None
+    ready: dict[str, str]
+    ping: bool | None
+    cause: str | None
+
+
+RULES: dict[str, Rule] = {}
+CAUSES: list[str] = []
+"""Ids of the cause rules, in the order in which a packet meets them."""
+
+
+def _rule(rule_id: str, *, cause: bool = False) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        RULES[rule_id] = rule
+        if cause:
+            CAUSES.append(rule_id)
+        return rule
+
+    return register
+
+
+def check(tables: Tables) -> list[Finding]:
+    """All findings, rule by rule."""
+    return [finding for rule in RULES.values() for finding in rule(tables)]
+
+
+def verdict(findings: list[Finding], tables: Tables) -> Verdict:
+    """Sum the findings up."""
+    containers = tunnel(tables.scenario.cni).containers
+    readiness = {finding.node: finding.result for finding in findings if finding.id == "ready"}
+    ready = {
+        # Felix's container is the only one with a readiness probe that can fail.
+        node: f"{containers if result == 'pass' else containers - 1}/{containers}"
+        for node, result in readiness.items()
+        if result != "skip"
+    }
+    installed = _all_of(list(readiness.values()))
+    ping = _all_of([finding.result for finding in findings if finding.id == "pod-ping"]) if installed else None
+    failed = {finding.id for finding in findings if finding.result == "fail"}
+    cause = next((rule for rule in CAUSES if rule in failed), None) if ping is False else None
+    return Verdict(installed, ready, ping, cause)
+
+
+def findings_table(findings: list[Finding], words: Words) -> pd.DataFrame:
+    """Findings as a DataFrame with columns id, result, node, reason, evidence, next, all text."""
+    return pd.DataFrame(
+        [
+            {
+                "id": finding.id,
+                "result": finding.result,
+                "node": finding.node,
+                "reason": finding.reason(words),
+                "evidence": ", ".join(f"`{place}`" for place in finding.evidence),
+                "next": f"`{finding.next}`" if finding.next else None,
+            }
+            for finding in findings
+        ],
+        columns=["id", "result", "node", "reason", "evidence", "next"],
+    )
+
+
+def _all_of(results: list[Result]) -> bool | None:
+    if "fail" in results:
+        return False
+    return True if results and set(results) == {"pass"} else None
+
+
+# ---------------------------------------------------------------------- the recording, and what the document asks first
+
+
+@_rule("recording")
+def recording(tables: Tables) -> Iterator[Finding]:
+    """Every capture could be read."""
+    for capture in rows(tables.captures):
+        # A ping that could not be sent is a measurement of its own; the rules that need it look at it.
+        if capture.status in ("read", "empty") or (capture.kind == "ping" and capture.status == "failed"):
+            continue
+        values = {"command": capture.command, "detail": capture.detail if isinstance(capture.detail, str) else ""}
+        yield Finding(
+            "recording", "error", capture.node, capture.status, values, (capture.file,), next=str(capture.run)
+        )
+
+
+@_rule("ready")
+def ready(tables: Tables) -> Iterator[Finding]:
+    """The CNI daemon's own readiness: what decides between 1/1 and 0/1 Running."""
+    next_command = f"kubectl -n kube-system get pods -l k8s-app={tunnel(tables.scenario.cni).workload} -o wide"
+    for node in _nodes(tables):
+        answered = tables.readiness[tables.readiness["node"] == node.name]
+        if answered.empty or answered["http_code"].isna().all():
+            yield _skip("ready", node.name, tables, "readiness")
+            continue
+        row = next(rows(answered))
+        result: Result = "pass" if row.http_code in (200, 204) else "fail"
+        yield Finding("ready", result, node.name, result, {"code": row.http_code}, (evidence(row),), next_command)
+
+
+@_rule("pod-ping")
+def pod_ping(tables: Tables) -> Iterator[Finding]:
+    """The review document's ping: from a node, and from a pod, to a pod of another node."""
+    probes = tables.pings[tables.pings["via"].isin(["node", "pod"])]
+    for ping in rows(probes):
+        result: Result = "pass" if ping.outcome == "replies" else "fail" if ping.outcome == "no_replies" else "skip"
+        values = {
+            "target": ping.target,
+            "address": ping.address,
+            "via": ping.via,
+            "received": ping.received,
+            "transmitted": ping.transmitted,
+            "detail": ping.detail,
+        }
+        place = (evidence(ping),) if result != "skip" else (ping.file,)
+        yield Finding("pod-ping", result, ping.source, result, values, place, f"ping -c 3 {ping.address}")
+
+
+# ---------------------------------------------------------------------- causes, in the order a packet meets them
+
+
+@_rule("device-present", cause=True)
+def device_present(tables: Tables) -> Iterator[Finding]:
+    """The tunnel device exists. Felix makes none if no interface has the node's address, and stays ready."""
+    device = tunnel(tables.scenario.cni).device
+    for node in _nodes(tables):
+        if tables.unread(node.name, "ip-link"):
+            yield _skip("device-present", node.name, tables, "ip-link")
+            continue
+        link = _device(tables, node.name)
+        if link is not None:
+            yield Finding("device-present", "pass", node.name, "pass", {"device": device}, (evidence(link),))
+            continue
+        log = tables.log[(tables.log["node"] == node.name) & tables.log["message"].str.contains("parent interface")]
+        places = [_file(tables, node.name, "ip-link"), *(evidence(row) for row in rows(log.head(1)))]
+        case = "fail" if log.empty else "fail-no-parent"
+        values = {"device": device, "address": node.node_address.split("/")[0]}
+        command = f"kubectl -n kube-system logs {tunnel(tables.scenario.cni).workload}-… -c calico-node | grep -i vxlan"
+        yield Finding("device-present", "fail", node.name, case, values, tuple(places), command)
+
+
+@_rule("route-to-block", cause=True)
+def route_to_block(tables: Tables) -> Iterator[Finding]:
+    """Every peer's block is routed into the tunnel device, through the peer's tunnel address."""
+    for node, peer, device in _tunnel_pairs(tables, "route-to-block"):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        if tables.unread(node.name, "ip-route"):
+            yield _skip("route-to-block", node.name, tables, "ip-route")
+            continue
+        routes = tables.routes[(tables.routes["node"] == node.name) & (tables.routes["destination"] == peer.block)]
+        good = routes[(routes["dev"] == device.name) & (routes["type"] == "unicast")]
+        values = {"block": peer.block, "peer": peer.name, "device": device.name}
+        command = f"ip route get {_first_pod(tables, peer.name)}"
+        if good.empty:
+            places = tuple(map(evidence, rows(routes))) or (_file(tables, node.name, "ip-route"),)
+            yield Finding("route-to-block", "fail", node.name, "fail", values, places, command)
+        else:
+            yield Finding("route-to-block", "pass", node.name, "pass", values, (evidence(next(rows(good))),))
+
+
+@_rule("mac-agreement", cause=True)
+def mac_agreement(tables: Tables) -> Iterator[Finding]:
+    """The document's cross-check: the peer's MAC is the same in ARP, in the FDB and on the peer's own device."""
+    for node, peer, device in _tunnel_pairs(tables, "mac-agreement"):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        theirs = _device(tables, peer.name)
+        if theirs is None:
+            yield Finding(
+                "mac-agreement", "skip", node.name, "no-peer-device", {"peer": peer.name, "device": device.name}
+            )
+            continue
+        tunnel_ip = _tunnel_ip(tables, peer.name, device.name)
+        arp = tables.neighbours[(tables.neighbours["node"] == node.name) & (tables.neighbours["dst"] == tunnel_ip)]
+        fdb = _fdb(tables, node.name, device.name, theirs.mac)
+        values = {
+            "peer": peer.name,
+            "link": theirs.mac,
+            "neigh": ", ".join(arp["mac"].dropna()) or "–",
+            "fdb": ", ".join(fdb["mac"]) or "–",
+        }
+        agree = set(arp["mac"]) == {theirs.mac} and not fdb.empty
+        places = (*map(evidence, rows(arp)), *map(evidence, rows(fdb)), evidence(theirs))
+        command = f"ip neigh show dev {device.name}; bridge fdb show dev {device.name}"
+        yield Finding(
+            "mac-agreement", _result(agree), node.name, _result(agree), values, places, "" if agree else command
+        )
+
+
+@_rule("vni-port", cause=True)
+def vni_port(tables: Tables) -> Iterator[Finding]:
+    """Both ends of the tunnel use the same VNI and UDP port."""
+    for node, peer, device in _tunnel_pairs(tables, "vni-port"):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        theirs = _device(tables, peer.name)
+        if theirs is None:
+            yield _no_peer_device("vni-port", node, peer, device)
+            continue
+        agree = (device.vni, device.dstport) == (theirs.vni, theirs.dstport)
+        values = {
+            "peer": peer.name,
+            "own": f"{device.vni}/{device.dstport}",
+            "theirs": f"{theirs.vni}/{theirs.dstport}",
+        }
+        places = (_detail(device), _detail(theirs))
+        yield Finding(
+            "vni-port",
+            _result(agree),
+            node.name,
+            _result(agree),
+            values,
+            places,
+            "" if agree else f"ip -d link show {device.name}",
+        )
+
+
+@_rule("fdb-destination", cause=True)
+def fdb_destination(tables: Tables) -> Iterator[Finding]:
+    """The FDB sends to the peer's node address: what its annotation says."""
+    for node, peer, entries in _fdb_pairs(tables, "fdb-destination"):
+        if isinstance(entries, Finding):
+            yield entries
+            continue
+        wanted = peer.node_address.split("/")[0]
+        agree = set(entries["dst"]) == {wanted}
+        values = {"peer": peer.name, "dst": ", ".join(entries["dst"]), "wanted": wanted}
+        yield Finding(
+            "fdb-destination",
+            _result(agree),
+            node.name,
+            _result(agree),
+            values,
+            tuple(map(evidence, rows(entries))),
+            "" if agree else f"kubectl get node {peer.name} -o yaml | grep IPv4Address",
+        )
+
+
+@_rule("local-address", cause=True)
+def local_address(tables: Tables) -> Iterator[Finding]:
+    """The tunnel's own address is on some interface; else the kernel sends nothing and counts carrier errors."""
+    for node, device in _tunnels(tables, "local-address"):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        if tables.unread(node.name, "ip-addr"):
+            yield _skip("local-address", node.name, tables, "ip-addr")
+            continue
+        owners = tables.addresses[
+            (tables.addresses["node"] == node.name) & (tables.addresses["address"] == device.local_ip)
+        ]
+        counted = _counters(tables, node.name, device.name)
+        values = {"local": device.local_ip, "device": device.name}
+        if owners.empty:
+            values["carrier"] = int(counted.tx_carrier) if counted is not None and counted.tx_carrier else 0
+            places = (_detail(device), _file(tables, node.name, "ip-addr"), *([evidence(counted)] if counted else []))
+            yield Finding(
+                "local-address", "fail", node.name, "fail", values, places, f"ip addr show to {device.local_ip}"
+            )
+        else:
+            owner = next(rows(owners))
+            values["owner"] = owner.label if isinstance(owner.label, str) else owner.ifname
+            yield Finding("local-address", "pass", node.name, "pass", values, (_detail(device), evidence(owner)))
+
+
+@_rule("outer-source", cause=True)
+def outer_source(tables: Tables) -> Iterator[Finding]:
+    """The outer source is an address that the cloud gave the NIC, or is rewritten to one before it leaves.
+
+    A cloud with 1:1 NAT and a source check knows a NIC by its private address only (`clouds`).
+    """
+    for node, device in _tunnels(tables, "outer-source"):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        cloud = CLOUDS[node.cloud]
+        values = {"local": device.local_ip, "private": node.private_ip, "cloud": cloud.title, "device": device.name}
+        if device.local_ip == node.private_ip:
+            yield Finding("outer-source", "pass", node.name, "pass", values, (_detail(device),))
+            continue
+        if not (cloud.nat and cloud.source_check):
+            yield Finding("outer-source", "pass", node.name, "pass-unchecked", values, (_detail(device),))
+            continue
+        if tables.unread(node.name, "iptables-save"):
+            yield _skip("outer-source", node.name, tables, "iptables-save")
+            continue
+        snat = _source_rewritten(tables, node, device)
+        if snat is not None:
+            yield Finding("outer-source", "pass", node.name, "pass-snat", values, (_detail(device), evidence(snat)))
+            continue
+        yield Finding(
+            "outer-source",
+            "fail",
+            node.name,
+            "fail",
+            values,
+            (_detail(device), *_seen_from(tables, node, device.local_ip)),
+            f"tcpdump -ni {node.nic} udp port {device.dstport}",
+        )
+
+
+@_rule("fdb-reachable", cause=True)
+def fdb_reachable(tables: Tables) -> Iterator[Finding]:
+    """The address that the FDB sends to answers a ping from this node's own private address."""
+    for node, peer, entries in _fdb_pairs(tables, "fdb-reachable"):
+        if isinstance(entries, Finding):
+            yield entries
+            continue
+        entry = next(rows(entries))
+        pings = tables.pings
+        probe = pings[
+            (pings["source"] == node.name) & (pings["address"] == entry.dst) & pings["via"].isin(["public", "private"])
+        ]
+        values = {"peer": peer.name, "dst": entry.dst, "device": entry.dev}
+        if probe.empty or probe["outcome"].eq("failed").all():
+            yield Finding(
+                "fdb-reachable", "skip", node.name, "skip", values, (evidence(entry),), f"ping -c 3 {entry.dst}"
+            )
+            continue
+        ping = next(rows(probe))
+        answered = ping.outcome == "replies"
+        values |= {"received": ping.received, "transmitted": ping.transmitted}
+        private = ipaddress.ip_address(entry.dst).is_private
+        case = "pass" if answered else "fail-private" if private and node.site != peer.site else "fail"
+        yield Finding(
+            "fdb-reachable",
+            _result(answered),
+            node.name,
+            case,
+            values,
+            (evidence(entry), evidence(ping)),
+            "" if answered else f"ip route get {entry.dst}",
+        )
+
+
+# ---------------------------------------------------------------------- what shows it: consequences and cross-checks
+
+
+@_rule("public-source")
+def public_source(tables: Tables) -> Iterator[Finding]:
+    """A ping between nodes that leaves with the tunnel's source, beside one that leaves with the NIC's own."""
+    pings = tables.pings
+    for probe in rows(pings[pings["via"] == "public-source"]):
+        plain = pings[
+            (pings["source"] == probe.source) & (pings["target"] == probe.target) & (pings["via"] == "public")
+        ]
+        values = {
+            "target": probe.target,
+            "detail": probe.detail,
+            "received": probe.received,
+            "transmitted": probe.transmitted,
+        }
+        places = (probe.file if pd.isna(probe.line) else evidence(probe), *map(evidence, rows(plain)))
+        if probe.outcome == "failed":
+            yield Finding("public-source", "skip", probe.source, "cannot-send", values, places)
+        elif probe.outcome == "replies":
+            yield Finding("public-source", "pass", probe.source, "pass", values, places)
+        else:
+            case = "fail" if plain["outcome"].eq("replies").any() else "fail-both"
+            yield Finding("public-source", "fail", probe.source, case, values, places)
+
+
+@_rule("wire")
+def wire(tables: Tables) -> Iterator[Finding]:
+    """What left one NIC for a peer, and what of it came in at the peer's."""
+    for node, peer, device in _tunnel_pairs(tables, "wire"):
+        if isinstance(device, Finding):
+            continue
+        if tables.unread(node.name, "tcpdump") or tables.unread(peer.name, "tcpdump"):
+            yield _skip("wire", node.name, tables, "tcpdump")
+            continue
+        outgoing = tables.packets[
+            (tables.packets["node"] == node.name)
+            & (tables.packets["direction"] == "Out")
+            & (tables.packets["dst_ip"].isin([peer.public_ip, peer.private_ip]))
+        ]
+        incoming = tables.packets[
+            (tables.packets["node"] == peer.name)
+            & (tables.packets["direction"] == "In")
+            & (tables.packets["src_ip"].isin([node.public_ip, node.private_ip]))
+        ]
+        values = {
+            "peer": peer.name,
+            "out": len(outgoing),
+            "in": len(incoming),
+            "sources": ", ".join(sorted(set(outgoing["src_ip"]))),
+        }
+        places = (*map(evidence, rows(outgoing.head(1))), *map(evidence, rows(incoming.head(1))))
+        if outgoing.empty:
+            yield Finding("wire", "skip", node.name, "silent", values, (_file(tables, node.name, "tcpdump"),))
+        else:
+            arrived = not incoming.empty
+            missing = () if arrived else (_file(tables, peer.name, "tcpdump"),)
+            yield Finding("wire", _result(arrived), node.name, _result(arrived), values, (*places, *missing))
+
+
+@_rule("fabric-drops")
+def fabric_drops(tables: Tables) -> Iterator[Finding]:
+    """What the lab's fabric says that it dropped. A real cloud does not tell.
+
+    Probes that were sent to be dropped (from the public source, or to a private address) are taken off first.
+    """
+    rules = tables.fabric_iptables
+    for rule in rows(rules[rules["comment"].notna() & (rules["target"] == "DROP") & (rules["packets"] > 0)]):
+        name, _, node = rule.comment.partition(" ")
+        own = _dropped_probes(tables, name, node, rule.dst)
+        values = {"packets": int(rule.packets), "probes": own, "router": rule.node, "subject": node or rule.dst}
+        result: Result = "fail" if rule.packets > own else "pass"
+        case = name if result == "fail" else "only-probes"
+        yield Finding("fabric-drops", result, node or rule.node, case, values, (evidence(rule),))
+
+
+def _dropped_probes(tables: Tables, drop: str, node: str, network: str) -> int:
+    lost = tables.pings[tables.pings["outcome"] == "no_replies"]
+    if drop == "source-check":
+        ours = (lost["via"] == "public-source") & (lost["source"] == node)
+    else:
+        ours = (lost["via"] == "private") & lost["address"].map(
+            lambda address: ipaddress.ip_address(address) in ipaddress.ip_network(network)
+        ).astype(bool)
+    return int(lost.loc[ours, "transmitted"].sum())
+
+
+# ---------------------------------------------------------------------- what rules share
+
+
+def _result(good: bool) -> Literal["pass", "fail"]:
+    return "pass" if good else "fail"
+
+
+def _nodes(tables: Tables) -> Iterator[Any]:
+    yield from rows(tables.nodes)
+
+
+def _file(tables: Tables, node: str, command: str) -> str:
+    return f"captures/{node}/{command}.txt"
+
+
+def _skip(rule: str, node: str, tables: Tables, command: str) -> Finding:
+    """No data: say which capture would decide."""
+    run = tables.captures.loc[tables.captures["command"] == command, "run"]
+    values = {"command": command, "status": tables.unread(node, command) or "empty"}
+    return Finding(rule, "skip", node, "no-data", values, (), run.iloc[0] if len(run) else command)
+
+
+def _no_peer_device(rule: str, node: Any, peer: Any, device: Any) -> Finding:
+    return Finding(rule, "skip", node.name, "no-peer-device", {"peer": peer.name, "device": device.name})
+
+
+def _device(tables: Tables, node: str) -> Any:
+    """The node's tunnel device, or None."""
+    name = tunnel(tables.scenario.cni).device
+    found = tables.links[(tables.links["node"] == node) & (tables.links["name"] == name)]
+    return next(rows(found), None)
+
+
+def _detail(device: Any) -> str:
+    return evidence(device, device.detail_line)
+
+
+def _tunnels(tables: Tables, rule: str) -> Iterator[tuple[Any, Any]]:
+    """Every node with its tunnel device, or with the finding that there is nothing to look at."""
+    for node in _nodes(tables):
+        device = _device(tables, node.name)
+        if tables.unread(node.name, "ip-link"):
+            yield node, _skip(rule, node.name, tables, "ip-link")
+        elif device is None:
+            yield node, Finding(rule, "skip", node.name, "no-device", {"device": tunnel(tables.scenario.cni).device})
+        else:
+            yield node, device
+
+
+def _tunnel_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
+    for node, device in _tunnels(tables, rule):
+        for peer in _nodes(tables):
+            if peer.name != node.name:
+                yield node, peer, device
+
+
+def _fdb(tables: Tables, node: str, device: str, mac: str) -> pd.DataFrame:
+    fdb = tables.fdb
+    return fdb[(fdb["node"] == node) & (fdb["dev"] == device) & (fdb["mac"] == mac)]
+
+
+def _fdb_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Every node and peer with the FDB entries that carry the peer's traffic: those of the MAC that ARP gives."""
+    for node, peer, device in _tunnel_pairs(tables, rule):
+        if isinstance(device, Finding):
+            yield node, peer, device
+            continue
+        if tables.unread(node.name, "bridge-fdb"):
+            yield node, peer, _skip(rule, node.name, tables, "bridge-fdb")
+            continue
+        theirs = _device(tables, peer.name)
+        entries = _fdb(tables, node.name, device.name, theirs.mac) if theirs is not None else pd.DataFrame()
+        if entries.empty:
+            yield node, peer, Finding(rule, "skip", node.name, "no-entry", {"peer": peer.name, "device": device.name})
+        else:
+            yield node, peer, entries
+
+
+def _tunnel_ip(tables: Tables, node: str, device: str) -> str | None:
+    own = tables.addresses
+    found = own[(own["node"] == node) & (own["ifname"] == device) & (own["family"] == "inet")]["address"]
+    return None if found.empty else str(found.iloc[0])
+
+
+def _first_pod(tables: Tables, node: str) -> str:
+    return str(tables.pods.loc[tables.pods["node"] == node, "address"].iloc[0])
+
+
+def _counters(tables: Tables, node: str, device: str) -> Any:
+    found = tables.counters[(tables.counters["node"] == node) & (tables.counters["dev"] == device)]
+    return next(rows(found), None)
+
+
+def _source_rewritten(tables: Tables, node: Any, device: Any) -> Any:
+    """The SNAT rule that gives the tunnel's packets the NIC's own address, or None."""
+    local = ipaddress.ip_address(device.local_ip)
+    rules = tables.iptables[(tables.iptables["node"] == node.name) & (tables.iptables["table"] == "nat")]
+    for rule in rows(rules[rules["target"].isin(["SNAT", "MASQUERADE"])]):
+        to_private = rule.target == "MASQUERADE" or rule.to_source == node.private_ip
+        source_fits = not isinstance(rule.src, str) or local in ipaddress.ip_network(rule.src)
+        leaves_here = not isinstance(rule.out_iface, str) or rule.out_iface == node.nic
+        port_fits = not isinstance(rule.dports, str) or str(device.dstport) in rule.dports.split(",")
+        proto_fits = not isinstance(rule.proto, str) or rule.proto in ("udp", "17")
+        plain = not rule.negated and not isinstance(rule.set_name, str) and not isinstance(rule.src_type, str)
+        if to_private and source_fits and leaves_here and port_fits and proto_fits and plain:
+            return rule
+    return None
+
+
+def _seen_from(tables: Tables, node: Any, source: str) -> list[str]:
+    """Where the outer source shows on the wire."""
+    packets = tables.packets
+    seen = packets[(packets["node"] == node.name) & (packets["direction"] == "Out") & (packets["src_ip"] == source)]
+    return [evidence(row) for row in rows(seen.head(1))]
