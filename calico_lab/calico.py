@@ -59,6 +59,7 @@ TUNNELS = {
 
 
 def tunnel(cni: Cni) -> Tunnel:
+    """The tunnel device of that plugin."""
     return TUNNELS[cni.plugin]
 
 
@@ -75,7 +76,9 @@ def vtep_mac(node_name: str) -> str:
 
     Every node computes it for every other one; it is never exchanged (felix/calc/vxlan_resolver.go, vtepMACForHost).
     """
-    return ":".join(f"{byte:02x}" for byte in b"f" + hashlib.sha1(node_name.encode(), usedforsecurity=False).digest()[:5])
+    return ":".join(
+        f"{byte:02x}" for byte in b"f" + hashlib.sha1(node_name.encode(), usedforsecurity=False).digest()[:5]
+    )
 
 
 def veth_name(namespace: str, pod: str) -> str:
@@ -100,7 +103,7 @@ def environment(cni: Cni) -> dict[str, str]:
 def install_commands(scenario: Scenario) -> list[str]:
     """The kubectl lines that install the mode by hand on a cluster of one's own, in order."""
     cni = scenario.cni
-    lines = []
+    lines: list[str] = []
     if cni.node_ip == "public":
         keys = ["projectcalico.org/IPv4Address"]
         if cni.plugin == "canal":
@@ -111,10 +114,9 @@ def install_commands(scenario: Scenario) -> list[str]:
             for key in keys
         ]
     manifest = "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml"
-    lines.append(f"kubectl apply -f {manifest}  # v{cni.version}")
-    lines += [
-        f"kubectl -n kube-system set env daemonset/{tunnel(cni).workload} -c calico-node {key}={value}"
-        for key, value in environment(cni).items()
-    ]
+    # The pools are made from the environment at the first start, so it has to be right before the manifest is applied.
+    lines.append(f"# in {manifest} of Calico v{cni.version}, container calico-node, set:")
+    lines += [f'#   {key}="{value}"' for key, value in environment(cni).items()]
+    lines.append(f"kubectl apply -f {manifest}")
     lines.append(f"kubectl -n kube-system rollout status daemonset/{tunnel(cni).workload}")
     return lines

@@ -47,9 +47,7 @@ STATE = (
     Command("ip-route", "ip_route", "ip route show table all"),
     Command("ip-rule", "ip_rule", "ip rule show"),
     Command("ipset-list", "ipset_list", "ipset list"),
-    Command(
-        "sysctl", "sysctl", r"sysctl -a -r '^net\.ipv4\.(ip_forward|conf\..*\.(rp_filter|proxy_arp|forwarding))$'"
-    ),
+    Command("sysctl", "sysctl", r"sysctl -a -r '^net\.ipv4\.(ip_forward|conf\..*\.(rp_filter|proxy_arp|forwarding))$'"),
     Command("uname", "uname", "uname -a"),
     Command(
         "readiness",
@@ -115,9 +113,7 @@ def record(
     return Recording(folder)
 
 
-def _run_all(
-    cluster: Cluster, commands: list[tuple[str, Command]], timeout_s: float, writer: Writer
-) -> Iterator[None]:
+def _run_all(cluster: Cluster, commands: list[tuple[str, Command]], timeout_s: float, writer: Writer) -> Iterator[None]:
     """Run commands on all nodes at once, a few at a time on each, and write each result as it comes."""
     places = sorted({place for place, _ in commands})
     pools = {place: ThreadPoolExecutor(_AT_ONCE_PER_NODE) for place in places}
@@ -129,7 +125,11 @@ def _run_all(
         for future in as_completed(running):
             place, command = running[future]
             writer.add(
-                node=place, command=command.name, kind=command.kind, line=command.line, probe=command.probe,
+                node=place,
+                command=command.name,
+                kind=command.kind,
+                line=command.line,
+                probe=command.probe,
                 **future.result(),
             )
             yield
@@ -182,11 +182,12 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
         pod = next(pod for pod in cluster.pods if pod.node == peer.name)
         outer_source = node.public_ip if scenario.cni.plugin == "calico" and scenario.cni.node_ip == "public" else None
         ends = {"source": node.name, "target": peer.name}
+        under, over = ends | {"layer": "underlay"}, ends | {"layer": "overlay"}
         commands += [
-            _ping(scenario, f"ping-public-{peer.name}", peer.public_ip, ends | {"layer": "underlay", "via": "public"}),
-            _ping(scenario, f"ping-private-{peer.name}", peer.private_ip, ends | {"layer": "underlay", "via": "private"}),
-            _ping(scenario, f"ping-node-{pod.name}", pod.address, ends | {"layer": "overlay", "via": "node"}),
-            _ping(scenario, f"ping-pod-{pod.name}", pod.address, ends | {"layer": "overlay", "via": "pod"}, inside=own),
+            _ping(scenario, f"ping-public-{peer.name}", peer.public_ip, under | {"via": "public"}),
+            _ping(scenario, f"ping-private-{peer.name}", peer.private_ip, under | {"via": "private"}),
+            _ping(scenario, f"ping-node-{pod.name}", pod.address, over | {"via": "node"}),
+            _ping(scenario, f"ping-pod-{pod.name}", pod.address, over | {"via": "pod"}, inside=own),
         ]
         if outer_source:
             commands.append(
@@ -194,7 +195,7 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
                     scenario,
                     f"ping-from-public-{peer.name}",
                     peer.public_ip,
-                    ends | {"layer": "underlay", "via": "public-source"},
+                    under | {"via": "public-source"},
                     option=f"-I {outer_source}",
                 )
             )
@@ -203,7 +204,7 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
                 scenario,
                 f"ping-{size}-{pod.name}",
                 pod.address,
-                ends | {"layer": "overlay", "via": "size", "size_bytes": size},
+                over | {"via": "size", "size_bytes": size},
                 option=f"-M do -s {size - _ICMP_BYTES}",
             )
             for size in sizes

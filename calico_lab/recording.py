@@ -94,11 +94,16 @@ class Recording:
                 "no recording here", where=str(folder), seen="no manifest.json", todo="name a recording's folder"
             ) from None
         except ValueError as problem:
-            raise RecordingError("not a manifest", where=f"{folder}/manifest.json", seen=str(problem),
-                                 todo="record again") from None
+            raise RecordingError(
+                "not a manifest", where=f"{folder}/manifest.json", seen=str(problem), todo="record again"
+            ) from None
         if self.manifest.get("format") != FORMAT:
-            raise RecordingError("another format", where=f"{folder}/manifest.json", seen=self.manifest.get("format"),
-                                 todo=f"this version reads format {FORMAT}")
+            raise RecordingError(
+                "another format",
+                where=f"{folder}/manifest.json",
+                seen=self.manifest.get("format"),
+                todo=f"this version reads format {FORMAT}",
+            )
 
     @cached_property
     def scenario(self) -> Scenario:
@@ -116,8 +121,12 @@ class Recording:
         except FileNotFoundError:
             raise RecordingError("a captured file is missing", where=str(path), todo="record again") from None
         if hashlib.sha256(data).hexdigest() != capture.sha256:
-            raise RecordingError("a captured file was changed after it was recorded", where=str(path),
-                                 seen="another sha256", todo="restore it or record again")
+            raise RecordingError(
+                "a captured file was changed after it was recorded",
+                where=str(path),
+                seen="another sha256",
+                todo="restore it or record again",
+            )
         return data.decode("utf-8")
 
 

@@ -8,6 +8,7 @@ small for its pods: each is a `ScenarioError` of one line that names the file, t
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -368,7 +369,7 @@ def _distinct(where: str, key: str, values: Sequence[str]) -> None:
 
 def _disjoint(where: str, networks: Sequence[tuple[str, IPv4Network]]) -> None:
     ordered = sorted(networks, key=lambda entry: entry[1])
-    for (name, network), (other_name, other) in zip(ordered, ordered[1:], strict=False):
+    for (name, network), (other_name, other) in itertools.pairwise(ordered):
         if network.overlaps(other):
             raise ValueError(f"{where}: {network} ({name}) and {other} ({other_name}) overlap, each must be its own")
 
@@ -398,8 +399,12 @@ def _file_of(name: str | Path) -> Path:
     path = PARAMS / f"{name}.yaml"
     if not path.is_file():
         known = names()
-        raise ScenarioError(f"no scenario has that name{_nearest(str(name), known)}", where="SCENARIO", seen=str(name),
-                            todo=f"allowed: {', '.join(known)}")
+        raise ScenarioError(
+            f"no scenario has that name{_nearest(str(name), known)}",
+            where="SCENARIO",
+            seen=str(name),
+            todo=f"allowed: {', '.join(known)}",
+        )
     return path
 
 
@@ -409,11 +414,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path.name}, line {mark.line + 1}" if mark else path.name
-        raise ScenarioError("not a YAML file", where=where, seen=getattr(error, "problem", None) or str(error),
-                            todo="mend that line") from None
+        raise ScenarioError(
+            "not a YAML file", where=where, seen=getattr(error, "problem", None) or str(error), todo="mend that line"
+        ) from None
     if not isinstance(raw, dict):
-        raise ScenarioError("a scenario is a mapping of keys", where=path.name, seen=type(raw).__name__,
-                            todo=f"see {PARAMS.name}/cross-vxlan.yaml")
+        raise ScenarioError(
+            "a scenario is a mapping of keys",
+            where=path.name,
+            seen=type(raw).__name__,
+            todo=f"see {PARAMS.name}/cross-vxlan.yaml",
+        )
     return raw
 
 
@@ -426,8 +436,12 @@ def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
             here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
         here[int(last) if isinstance(here, list) else last] = value
     except (ValueError, IndexError, TypeError, AttributeError):
-        raise ScenarioError("no such key to override", where=f"--set {dotted}", seen=repr(value),
-                            todo="write it as in the scenario file, for example probes.ping_count=5") from None
+        raise ScenarioError(
+            "no such key to override",
+            where=f"--set {dotted}",
+            seen=repr(value),
+            todo="write it as in the scenario file, for example probes.ping_count=5",
+        ) from None
 
 
 def _nearest(word: str, allowed: Iterable[str]) -> str:
@@ -444,14 +458,19 @@ def _explain(error: ValidationError, where: str) -> ScenarioError:
     seen: object = first["input"]
     if first["type"] == "extra_forbidden":
         allowed = _keys_at(first["loc"][:-1])
-        return ScenarioError(f"unknown key{_nearest(str(first['loc'][-1]), allowed)}", where=place, seen=seen,
-                             todo=f"allowed: {', '.join(allowed)}{more}")
+        return ScenarioError(
+            f"unknown key{_nearest(str(first['loc'][-1]), allowed)}",
+            where=place,
+            seen=seen,
+            todo=f"allowed: {', '.join(allowed)}{more}",
+        )
     if first["type"] == "missing":
         return ScenarioError("this key is missing", where=place, todo=f"add it{more}")
     message = first["msg"].removeprefix("Value error, ")
     # A rule over several keys already says what it saw; the whole mapping would drown it.
-    return ScenarioError(message, where=place, seen=None if isinstance(seen, Mapping | BaseModel) else seen,
-                         todo=more.strip() or None)
+    return ScenarioError(
+        message, where=place, seen=None if isinstance(seen, Mapping | BaseModel) else seen, todo=more.strip() or None
+    )
 
 
 def _keys_at(loc: Sequence[int | str]) -> list[str]:
@@ -461,7 +480,9 @@ def _keys_at(loc: Sequence[int | str]) -> list[str]:
         if isinstance(part, int):
             continue
         field = next(field for name, field in model.model_fields.items() if (field.alias or name) == part)
-        model = next(kind for kind in (field.annotation, *_arguments(field.annotation)) if hasattr(kind, "model_fields"))
+        model = next(
+            kind for kind in (field.annotation, *_arguments(field.annotation)) if hasattr(kind, "model_fields")
+        )
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

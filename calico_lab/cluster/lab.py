@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..calico import READINESS_PORT
+from ..doctor import require_lab, survey
 from ..errors import LabError
 from ..lab import fabric, felix, flannel, node as lab_node
 from ..lab.host import Host
@@ -53,8 +55,12 @@ class LabCluster:
         self, scenario: Scenario, *, host: Host | None = None, progress: Callable[[str], None] = lambda step: None
     ) -> None:
         self.scenario = scenario
+        if host is None:
+            require_lab(survey())
         self.host = host or Host()
         self._ssh: dict[str, SshNode] = {}
+        # sshd drops privileges, which needs more than one user: not to be had in a rootless user namespace.
+        self._has_sshd = not self.host.rootless and Path(lab_node.SSHD[0]).exists()
         self._pool = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1))
         try:
             progress("fabric")
@@ -62,7 +68,7 @@ class LabCluster:
             progress("cni")
             self._install()
             progress("ssh")
-            if not self.host.rootless:
+            if self._has_sshd:
                 self._each(self._await_sshd, scenario.nodes)
         except BaseException:
             self.close()
@@ -83,7 +89,7 @@ class LabCluster:
     @property
     def facts(self) -> dict[str, Any]:
         return {
-            "transport": "direct" if self.host.rootless else "ssh",
+            "transport": "ssh" if self._ssh else "direct",
             "kernel": os.uname().release,
             "stand_ins": ["flannel" if self.scenario.cni.plugin == "canal" else "felix", "fabric"],
         }
@@ -92,8 +98,7 @@ class LabCluster:
         if where in self._ssh:
             return self._ssh[where].run(line, timeout_s)
         done = self.host.run(where, ["sh", "-c", line], timeout_s=timeout_s)
-        outcome = "timeout" if done.code is None else "done"
-        return Result(outcome, done.code, done.stdout, done.stderr, done.seconds)
+        return Result("timeout" if done.code is None else "done", done.code, done.stdout, done.stderr, done.seconds)
 
     def close(self) -> None:
         for connection in self._ssh.values():
@@ -115,7 +120,7 @@ class LabCluster:
         for node in self.nodes:
             host_key = Ed25519PrivateKey.generate()
             files[node.name] = lab_node.name_files(node) | lab_node.ssh_files(_private(host_key), _public(login))
-            if not self.host.rootless:
+            if self._has_sshd:
                 self._ssh[node.name] = self._connection(node.name, login, host_key)
         self.host.spaces(
             [*routers, *(node.name for node in self.nodes), *(pod.name for pod in self.pods)],

@@ -10,13 +10,15 @@ from collections.abc import Callable
 
 import paramiko
 
-from ..errors import ClusterError
+from ..errors import ClusterError, LabError
 from . import Result
 
 __all__ = ["SshNode"]
 
 _CHUNK_BYTES = 32768
 _POLL_S = 0.05
+_NO_STATUS = -1
+"""What paramiko gives as exit status where the connection ended before the command did."""
 
 
 class SshNode:
@@ -41,10 +43,16 @@ class SshNode:
         self._dial, self._user, self._key, self._host_key = dial, user, key, host_key
         self._lock = threading.Lock()
         self._transport: paramiko.Transport | None = None
-        self._sudo = False
+        self._sudo = self._closed = False
 
     def run(self, line: str, timeout_s: float) -> Result:
-        """Run a shell line as root: through ``sudo -n`` where the login is not root."""
+        """Run a shell line as root: through ``sudo -n`` where the login is not root.
+
+        Raises
+        ------
+        ClusterError
+            If the connection was closed on purpose: whoever did so wants no more results.
+        """
         start = time.monotonic()
         stdout, stderr = bytearray(), bytearray()
         try:
@@ -54,15 +62,23 @@ class SshNode:
                 channel.exec_command(f"sudo -n sh -c {shlex.quote(line)}" if self._sudo else line)
                 ended = _drain(channel, stdout, stderr, start + timeout_s)
                 code = channel.recv_exit_status() if ended else None
-        except (paramiko.SSHException, OSError, EOFError, ClusterError) as problem:
+        except (paramiko.SSHException, OSError, EOFError, LabError) as problem:
+            self._raise_if_closed()
             return Result("unreachable", None, _text(stdout), str(problem), time.monotonic() - start)
-        outcome = "done" if ended else "timeout"
-        return Result(outcome, code, _text(stdout), _text(stderr), time.monotonic() - start)
+        if code == _NO_STATUS:
+            self._raise_if_closed()
+            return Result("unreachable", None, _text(stdout), "the connection ended", time.monotonic() - start)
+        return Result("done" if ended else "timeout", code, _text(stdout), _text(stderr), time.monotonic() - start)
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._transport:
                 self._transport.close()
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise ClusterError("the connection was closed", where=self.name)
 
     def _connected(self, timeout_s: float) -> paramiko.Transport:
         with self._lock:

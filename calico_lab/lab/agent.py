@@ -1,7 +1,7 @@
 """The program inside a lab: makes namespaces, runs commands in them, hands out connections to them.
 
-Started by `host` as ``python agent.py CONTROL_FD FDS_FD PARENT_PID [rootless]``; standard library only, because it also has to start
-quickly where Python starts slowly. Its life::
+Started by `host` as ``python agent.py CONTROL_FD FDS_FD PARENT_PID [rootless]``; standard library only, because it also
+has to start quickly where Python starts slowly. Its life::
 
     keeper      the process `host` started; dies with `host` (parent-death signal); makes the namespaces
     └── init    PID 1 of the lab's PID namespace; dies with the keeper; reaps; when it ends, the kernel ends everything
@@ -41,10 +41,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x4000000, 0x10000000, 0x20000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
+    0x20000,
+    0x4000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
 MS_REC, MS_BIND, MS_PRIVATE = 0x4000, 0x1000, 0x40000
 PR_SET_PDEATHSIG = 1
 
@@ -64,10 +70,12 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """mount(2)."""
     _call("mount", source.encode(), target.encode(), kind.encode(), flags, options.encode())
 
 
 def die_with_parent() -> None:
+    """Get SIGKILL when the thread that started this process ends."""
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -125,6 +133,8 @@ def _write(path: str, text: str) -> None:
 
 
 class Agent:
+    """What each operation does; the table above says with which arguments."""
+
     def __init__(self, fds: socket.socket) -> None:
         self.fds = fds
         self.fds_lock = threading.Lock()
@@ -206,7 +216,7 @@ class Agent:
                 connection.sendall(f"HTTP/1.1 {code} -\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        operations = {
+        operations: dict[str, Callable[..., dict[str, Any]]] = {
             "spaces": self.spaces,
             "run": self.run,
             "sysctl": self.sysctl,
@@ -283,15 +293,20 @@ def choose_iptables() -> None:
     os.mkdir("/run/bin")  # noqa: PTH102
     for variant in ("nft", "legacy"):
         program = _which(f"xtables-{variant}-multi")
-        if program and subprocess.run([program, "iptables", "-S"], capture_output=True, env=ENVIRONMENT).returncode == 0:
+        if (
+            program
+            and subprocess.run([program, "iptables", "-S"], capture_output=True, env=ENVIRONMENT).returncode == 0
+        ):
             for name in ("iptables", "iptables-save", "iptables-restore"):
-                os.symlink(program, f"/run/bin/{name}")
+                os.symlink(program, f"/run/bin/{name}")  # noqa: PTH211
             return
     raise OSError("no iptables works on this kernel: neither nf_tables nor legacy")
 
 
 def _which(program: str) -> str | None:
-    return next((f"{folder}/{program}" for folder in PATH.split(":") if os.access(f"{folder}/{program}", os.X_OK)), None)
+    return next(
+        (f"{folder}/{program}" for folder in PATH.split(":") if os.access(f"{folder}/{program}", os.X_OK)), None
+    )
 
 
 def add_user() -> None:
@@ -302,6 +317,7 @@ def add_user() -> None:
 
 
 def main(control: socket.socket, fds: socket.socket, rootless: bool) -> None:
+    """Answer requests until the other side is gone."""
     reply_lock = threading.Lock()
 
     def reply(message: dict[str, Any]) -> None:
@@ -318,7 +334,9 @@ def main(control: socket.socket, fds: socket.socket, rootless: bool) -> None:
     reply({"id": 0})
     agent = Agent(fds)
     for line in control.makefile():
-        threading.Thread(target=lambda request: reply(agent.answer(request)), args=(json.loads(line),), daemon=True).start()
+        threading.Thread(
+            target=lambda request: reply(agent.answer(request)), args=(json.loads(line),), daemon=True
+        ).start()
 
 
 if __name__ == "__main__":

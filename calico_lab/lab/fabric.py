@@ -1,9 +1,9 @@
 """The clouds' networks and the internet between them, as routers in namespaces of their own.
 
-A site is one router: every node hangs on a port of its own, as a virtual machine does on its cloud's network. The router
-maps each public address 1:1 onto its node's private one, drops what the cloud's source check drops, and answers ARP for
-whatever it can route to. The internet is one more router, on which private addresses have no route. All drops are
-iptables rules with a comment that names them (`DROPS`), so that the fabric can be asked what it dropped.
+A site is one router: every node hangs on a port of its own, as a virtual machine does on its cloud's network. The
+router maps each public address 1:1 onto its node's private one, drops what the cloud's source check drops, and answers
+ARP for whatever it can route to. The internet is one more router, on which private addresses have no route. All drops
+are iptables rules with a comment that names them (`DROPS`), so that the fabric can be asked what it dropped.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
             internet.ip.append(f"route add {node.public_ip}/32 via {near}")
         if scenario.cloud(site.name).nat:
             own.iptables["nat"] = [
-                *(f"-A PREROUTING -i wan -d {node.public_ip} -j DNAT --to-destination {node.private_ip}" for node in nodes),
+                *(
+                    f"-A PREROUTING -i wan -d {node.public_ip} -j DNAT --to-destination {node.private_ip}"
+                    for node in nodes
+                ),
                 *(f"-A POSTROUTING -o wan -s {node.private_ip} -j SNAT --to-source {node.public_ip}" for node in nodes),
             ]
         settings[here] = own

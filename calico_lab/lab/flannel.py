@@ -1,8 +1,9 @@
 """Stands in for flannel's vxlan backend, as canal runs it: flannel carries the packets, Felix only does policy.
 
-Read in flannel-io/flannel v0.13.0, which canal 3.22 ships (backend/vxlan/{vxlan,device,vxlan_network}.go). The difference
-from Calico that decides everything: the tunnel's own address is the NIC's, and the address that peers send to is
-another one, from the annotation ``flannel.alpha.coreos.com/public-ip-overwrite``. There is no list of allowed senders.
+Read in flannel-io/flannel v0.13.0, which canal 3.22 ships (backend/vxlan/{vxlan,device,vxlan_network}.go). The
+difference from Calico that decides everything: the tunnel's own address is the NIC's, and the address that peers send
+to is another one, from the annotation ``flannel.alpha.coreos.com/public-ip-overwrite``. There is no list of allowed
+senders.
 
 The device's MAC is the kernel's own random one and is published in an annotation, so all devices are made before peers
 can be told of them: `device`, then `peers`.

@@ -47,8 +47,8 @@ def name_files(node: Node) -> dict[str, str]:
 def nic(node: Node, *, public_ip_alias: bool) -> Settings:
     """The NIC after DHCP, and MCKS's /32 alias of the public IP on it.
 
-    The alias: cb-mcks, src/scripts/bootstrap.sh, ``ifconfig ${IFACE}:1 ${PUBLIC_IP} netmask 255.255.255.255``. rp_filter
-    is 1 as Ubuntu 18.04 sets it (procps, /etc/sysctl.d/10-network-security.conf).
+    The alias: cb-mcks, src/scripts/bootstrap.sh, ``ifconfig ${IFACE}:1 ${PUBLIC_IP} netmask 255.255.255.255``.
+    rp_filter is 1 as Ubuntu 18.04 sets it (procps, /etc/sysctl.d/10-network-security.conf).
     """
     dhcp = f"proto dhcp src {node.private_ip} metric 100"
     lines = [
@@ -78,7 +78,7 @@ def veths(scenario: Scenario) -> list[str]:
 
 
 def pod(pod: Pod) -> tuple[Settings, Settings]:
-    """A pod's wires as Calico's CNI plugin leaves them (cni-plugin, dataplane_linux.go): on the node, and in the pod."""
+    """A pod's wires as Calico's CNI plugin leaves them, on the node and in the pod (cni-plugin, dataplane_linux.go)."""
     veth = veth_name(pod.namespace, pod.name)
     on_node = Settings(
         ip=[f"link set {veth} up", f"route add {pod.address} dev {veth} scope link"],
