@@ -1,0 +1,469 @@
+"""One recording, reviewed: the verdict, the frames that a report shows, and the sentences that follow from them.
+
+A notebook is the outline of the document; this is what its cells show. Nothing here knows what a scenario expects
+until the verdict stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import plot
+from .calico import environment, install_commands, node_address, tunnel
+from .checks import CAUSES, Finding, Verdict, check, findings_table, verdict
+from .clouds import CLOUDS
+from .page import Block, Language, Page
+from .recording import Recording, write_atomically
+from .scenario import Cni, Expected, Scenario
+from .tables import Tables, rows
+
+__all__ = ["Review", "counterpart"]
+
+_CROSS_CHECKS = ("mac-agreement", "fdb-destination", "vni-port", "route-to-block")
+_SHOWN_BY = ("public-source", "wire", "fabric-drops")
+
+
+def counterpart(scenario: Scenario) -> Scenario:
+    """The same nodes with the other way of carrying packets: canal for Calico, and Calico's VXLAN for canal.
+
+    The review compares the two; its text says what flannel does differently, and this measures it.
+    """
+    plugin, backend = ("calico", "vxlan") if scenario.cni.plugin == "canal" else ("canal", "canal")
+    cni = Cni.model_validate(scenario.cni.model_dump() | {"plugin": plugin, "node_ip": "public"})
+    return scenario.model_copy(update={"name": f"{scenario.topology}-{backend}", "cni": cni, "expected": None})
+
+
+class Review:
+    """A recording with its findings, in one language.
+
+    Parameters
+    ----------
+    recording : Recording or path
+    language : {"ko", "en"}
+    comparison : Recording or path, optional
+        A recording of `counterpart`.
+
+    Raises
+    ------
+    RecordingError
+        If the recording cannot be read.
+    """
+
+    def __init__(
+        self,
+        recording: Recording | Path | str,
+        language: Language = "ko",
+        *,
+        comparison: Recording | Path | str | None = None,
+    ) -> None:
+        self.recording = recording if isinstance(recording, Recording) else Recording(recording)
+        self.scenario = self.recording.scenario
+        self.page = Page(language)
+        self.words = self.page.words
+        self.tables = Tables(self.recording)
+        self.findings: list[Finding] = check(self.tables)
+        self.verdict: Verdict = verdict(self.findings, self.tables)
+        self.comparison = Review(comparison, language) if comparison else None
+
+    # ------------------------------------------------------------------ the result
+
+    @property
+    def expected(self) -> Expected | None:
+        return self.scenario.expected
+
+    @cached_property
+    def agrees(self) -> bool | None:
+        """Whether the measurement is what the scenario expects; None where it expects nothing."""
+        expected = self.expected
+        if expected is None:
+            return None
+        measured = self.verdict
+        return (expected.installed, expected.ping, expected.cause) == (
+            measured.installed,
+            measured.ping,
+            measured.cause,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What other programs read: the design's summary.json."""
+        rows = findings_table(self.findings, self.words).to_dict("records")
+        for row, finding in zip(rows, self.findings, strict=True):
+            row |= {"evidence": list(finding.evidence), "next": finding.next or None}
+        return {
+            "scenario": self.scenario.name,
+            "provider": self.recording.manifest["provider"],
+            "installed": self.verdict.installed,
+            "ready": self.verdict.ready,
+            "ping": self.verdict.ping,
+            "cause": self.verdict.cause,
+            "findings": rows,
+            "expected": self.expected.model_dump() if self.expected else {},
+            "agrees": self.agrees,
+        }
+
+    def write_summary(self, path: Path) -> None:
+        write_atomically(path, (json.dumps(self.summary(), ensure_ascii=False, indent=1) + "\n").encode())
+
+    # ------------------------------------------------------------------ what the texts are filled with
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Placeholders that several texts share."""
+        manifest, cni = self.recording.manifest, self.scenario.cni
+        backend = "canal" if cni.plugin == "canal" else cni.backend
+        return {
+            "scenario": self.scenario.name,
+            "provider": manifest["provider"],
+            "recorded": manifest["finished"][:16].replace("T", " ") + " UTC",
+            "tool": manifest["tool"],
+            "kernel": manifest["facts"].get("kernel", ""),
+            "plugin": cni.plugin.capitalize(),
+            "version": cni.version,
+            "csp": self.words(f"value.topology.{self.scenario.topology}"),
+            "backend": self.words(f"value.backend.{backend}"),
+            "node_ip": self.words(f"value.node_ip.{cni.node_ip}"),
+            "workload": tunnel(cni).workload,
+        }
+
+    @property
+    def mode(self) -> str:
+        return self.words("value.mode", **self.facts)
+
+    @property
+    def title(self) -> str:
+        return self.words("review.title", **self.facts)
+
+    def text(self, key: str, **values: object) -> Block:
+        """A text of the catalogue, with the shared facts and these values in it."""
+        return self.page.text(key, **self.facts, **values)
+
+    @property
+    def headline(self) -> str:
+        """The verdict on one line of Markdown."""
+        return self.words(
+            "review.headline",
+            installed=self._mark(self.verdict.installed),
+            ping=self._mark(self.verdict.ping),
+            cause=self._cause(),
+            agrees=self._mark(self.agrees),
+        )
+
+    def heading(self) -> Block:
+        """Title, where it comes from, and the verdict."""
+        parts = [f"# {self.title}", self.words("review.subtitle", **self.facts), self.headline]
+        return self._markdown("\n\n".join(parts))
+
+    def notes(self) -> Block:
+        """What stands in for what in this recording, and how its commands reached the nodes."""
+        facts = self.recording.manifest["facts"]
+        provider = self.facts["provider"] if self.facts["provider"] == "lab" else "other"
+        keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
+        if "transport" in facts:
+            keys.append(f"review.transport.{facts['transport']}")
+        notes = "\n".join(f"* {self.words(key, **self.facts)}" for key in keys)
+        return self.text("section.environment", notes=notes)
+
+    def _mark(self, value: bool | None) -> str:
+        return self.words(f"value.{'none' if value is None else str(value).lower()}")
+
+    def _shown(self, value: object) -> str:
+        return self._mark(value) if isinstance(value, bool) else str(value)
+
+    def _cause(self) -> str:
+        if self.verdict.ping is not False:
+            return self.words("review.no-cause")
+        return self.words(f"cause.{self.verdict.cause or 'unknown'}")
+
+    def _markdown(self, text: str) -> Block:
+        return Block({"text/markdown": text, "text/plain": text})
+
+    # ------------------------------------------------------------------ frames
+
+    @cached_property
+    def nodes(self) -> pd.DataFrame:
+        """Nodes as in the document's ``kubectl get node``, with both addresses."""
+        columns = ["node", "role", "cloud", "spec", "private_ip", "public_ip", "node_address", "block"]
+        titles = self.tables.nodes["cloud"].map(lambda cloud: CLOUDS[cloud].title)
+        return self.tables.nodes.rename(columns={"name": "node"}).assign(cloud=titles)[columns]
+
+    @cached_property
+    def clouds(self) -> pd.DataFrame:
+        """What each cloud does to a packet, with its source."""
+        rows = [
+            {
+                "cloud": CLOUDS[name].title,
+                "rule": self.words(f"rule.{rule}"),
+                "value": self._shown(getattr(CLOUDS[name], rule)),
+                "source": source.title,
+                "url": source.url,
+                "read": source.read,
+            }
+            for name in dict.fromkeys(self.tables.nodes["cloud"])
+            for rule, source in CLOUDS[name].sources.items()
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def settings(self) -> pd.DataFrame:
+        """The mode's environment and annotations."""
+        cni = self.scenario.cni
+        rows = [{"setting": f"`{key}`", "value": f'`"{value}"`'} for key, value in environment(cni).items()]
+        rows += [
+            {"setting": f"`projectcalico.org/IPv4Address` ({node.name})", "value": f"`{node_address(node, cni)}`"}
+            for node in self.scenario.nodes
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def result(self) -> pd.DataFrame:
+        """The document's result table for this scenario, with what was expected beside it."""
+        ready = sorted(set(self.verdict.ready.values()))
+        note = "running" if self.verdict.installed else "not-ready"
+        return pd.DataFrame(
+            [
+                {
+                    "topology": self.facts["csp"],
+                    "backend": self.facts["backend"],
+                    "node_ip": self.facts["node_ip"],
+                    "installed": self.verdict.installed,
+                    "ping": self.verdict.ping,
+                    "note": self.words(f"note.{note}", workload=self.facts["workload"], ready=", ".join(ready)),
+                    "cause": self._cause(),
+                    "agrees": self.agrees,
+                }
+            ]
+        )
+
+    @cached_property
+    def pings(self) -> pd.DataFrame:
+        """Every probe: from where, to where, how, and what came back."""
+        order = ["public", "private", "public-source", "node", "pod", "size"]
+        pings = self.tables.pings.sort_values(
+            ["source", "target", "via", "size_bytes"],
+            key=lambda column: column.map(order.index) if column.name == "via" else column,
+        )
+        via = [
+            self.words(f"value.via.{ping.via}", bytes=ping.size_bytes if not pd.isna(ping.size_bytes) else "")
+            for ping in rows(pings)
+        ]
+        replies = ["." if ping.outcome == "failed" else f"{ping.received}/{ping.transmitted}" for ping in rows(pings)]
+        return pd.DataFrame(
+            {
+                "src": pings["source"],
+                "dst": pings["target"],
+                "layer": [self.words(f"layer.{layer}") for layer in pings["layer"]],
+                "via": via,
+                "address": pings["address"],
+                "outcome": [self.words(f"value.outcome.{outcome}") for outcome in pings["outcome"]],
+                "replies": replies,
+                "rtt_avg_ms": pings["rtt_avg_ms"],
+            }
+        )
+
+    def states(self) -> Iterator[Block]:
+        """For each node the document's four: tunnel device, routes, ARP and FDB."""
+        device = tunnel(self.scenario.cni).device
+        tables = self.tables
+        shown = {
+            "link": (
+                tables.links[tables.links["name"] == device],
+                ["name", "mtu_bytes", "mac", "vni", "local_ip", "parent_dev", "dstport", "learning"],
+            ),
+            "route": (tables.route, ["destination", "gateway", "genmask", "flags", "metric", "iface"]),
+            "neigh": (
+                tables.neighbours[tables.neighbours["dev"] == device].rename(columns={"dst": "dst_ip"}),
+                ["dst_ip", "mac", "state"],
+            ),
+            "fdb": (
+                tables.fdb[tables.fdb["dev"] == device].rename(columns={"dst": "remote_ip"}),
+                ["mac", "remote_ip", "flags"],
+            ),
+        }
+        for node in tables.nodes["name"]:
+            for name, (frame, columns) in shown.items():
+                yield self.page.table(frame[frame["node"] == node], f"caption.{name}", columns, node=node)
+
+    @property
+    def cross_checks(self) -> pd.DataFrame:
+        """What the document checked by hand, as findings."""
+        return self._shown_findings([finding for finding in self.findings if finding.id in _CROSS_CHECKS])
+
+    @property
+    def causes(self) -> pd.DataFrame:
+        """Cause rules in the order a packet meets them, then what shows it, then what could not be read.
+
+        A cross-check that did not fail stands in its own table only.
+        """
+        order = [*CAUSES, *_SHOWN_BY, "recording"]
+        shown = [
+            finding
+            for finding in self.findings
+            if finding.id in order and (finding.result == "fail" or finding.id not in _CROSS_CHECKS)
+        ]
+        return self._shown_findings(sorted(shown, key=lambda finding: order.index(finding.id)))
+
+    def _shown_findings(self, findings: list[Finding]) -> pd.DataFrame:
+        """Findings as a table for a page: the next command stands below the reason."""
+        table = findings_table(findings, self.words)
+        following = [self.words("finding.next", command=command) for command in table["next"].fillna("")]
+        reasons = [
+            f"{reason}\n{line}" if has_next else reason
+            for reason, line, has_next in zip(table["reason"], following, table["next"].notna(), strict=True)
+        ]
+        return table.assign(reason=reasons).drop(columns="next")
+
+    @cached_property
+    def flannel(self) -> pd.DataFrame:
+        """This recording and its counterpart side by side, a row a node and plugin."""
+        rows = []
+        for review in [self, *([self.comparison] if self.comparison else [])]:
+            device = tunnel(review.scenario.cni).device
+            links = review.tables.links[review.tables.links["name"] == device].set_index("node")
+            fdb = review.tables.fdb[(review.tables.fdb["dev"] == device) & review.tables.fdb["dst"].notna()]
+            for node in review.tables.nodes["name"]:
+                link = links.loc[node] if node in links.index else None
+                rows.append(
+                    {
+                        "plugin": review.scenario.cni.plugin,
+                        "node": node,
+                        "device": device,
+                        "local_ip": None if link is None else link["local_ip"],
+                        "remote_ip": ", ".join(fdb.loc[fdb["node"] == node, "dst"]) or None,
+                        "mtu_bytes": None if link is None else link["mtu_bytes"],
+                        "ping": review.verdict.ping,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    # ------------------------------------------------------------------ figures
+
+    def mtu_figure(self) -> Block:
+        hops = self.tables.hops
+        smallest = hops.dropna(subset="mtu_bytes").groupby("path", sort=False)["mtu_bytes"].min().items()
+        summary = ", ".join(self.words("value.smallest", path=path, mtu_bytes=mtu) for path, mtu in smallest)
+        return self.page.figure(plot.mtu_path(hops, self.words), self.words("alt.mtu", summary=summary))
+
+    def latency_figure(self) -> Block:
+        """The document's ping (node to pod) beside the same nodes' ping without the tunnel."""
+        replies = self.tables.replies[self.tables.replies["via"].isin(["public", "node"])]
+        parts = []
+        for (src, dst, layer), times in replies.groupby(["src", "dst", "layer"], sort=False)["time_ms"]:
+            middle = times.median()
+            key = "value.no-replies" if pd.isna(middle) else "value.replies"
+            values = {} if pd.isna(middle) else {"time_ms": f"{middle:.3g}"}
+            parts.append(self.words(key, src=src, dst=dst, layer=self.words(f"layer.{layer}"), **values))
+        return self.page.figure(plot.latency(replies, self.words), self.words("alt.latency", summary=", ".join(parts)))
+
+    # ------------------------------------------------------------------ conclusion and appendix
+
+    def conclusion(self) -> Block:
+        """Sentences that follow from the findings, each with its evidence."""
+        return self._markdown(
+            "\n".join(f"* {line}" if not line.startswith("  ") else line for line in self._concluded())
+        )
+
+    def _concluded(self) -> Iterator[str]:
+        measured, say = self.verdict, self.words
+        workload, ready = self.facts["workload"], ", ".join(f"{node} {state}" for node, state in measured.ready.items())
+        yield say(f"conclusion.installed.{_key(measured.installed)}", workload=workload, ready=ready)
+        yield say(f"conclusion.ping.{_key(measured.ping)}")
+        if measured.ping is False:
+            yield from self._explained()
+        yield from self._compared()
+        yield from self._recommended()
+        yield self._against_expectation()
+
+    def _explained(self) -> Iterator[str]:
+        say, cause = self.words, self.verdict.cause
+        if cause is None:
+            yield say("conclusion.cause-unknown")
+            return
+        yield say("conclusion.cause", cause=say(f"cause.{cause}"))
+        yield from self._bullets(cause)
+        checks = [finding for finding in self.findings if finding.id in _CROSS_CHECKS]
+        if all(finding.result == "pass" for finding in checks):
+            yield say("conclusion.cross-check-green")
+        shown = list(self._bullets(*_SHOWN_BY))
+        if shown:
+            yield say("conclusion.shown-by")
+            yield from shown
+
+    def _bullets(self, *rules: str) -> Iterator[str]:
+        for finding in self.findings:
+            if finding.id in rules and finding.result == "fail":
+                places = ", ".join(f"`{place}`" for place in finding.evidence)
+                yield f"  * {finding.node}: {finding.reason(self.words)} ({places})"
+
+    def _compared(self) -> Iterator[str]:
+        say, other = self.words, self.comparison
+        if other is None:
+            yield say("conclusion.flannel.not-measured")
+        elif self.scenario.cni.plugin == "canal":
+            key = "calico-works" if other.verdict.ping else "calico-fails"
+            yield say(f"conclusion.flannel.{key}", node_ip=other.facts["node_ip"])
+        elif other.verdict.ping is not True:
+            yield say("conclusion.flannel.fails")
+        elif self.verdict.cause == "outer-source":
+            own, theirs = (
+                self.flannel[self.flannel["plugin"] == "calico"],
+                self.flannel[self.flannel["plugin"] == "canal"],
+            )
+            yield say(
+                "conclusion.flannel.splits",
+                flannel_local=theirs["local_ip"].iloc[0],
+                flannel_dst=theirs["remote_ip"].iloc[-1],
+                calico_local=own["local_ip"].iloc[0],
+            )
+        else:
+            yield say("conclusion.flannel.works")
+
+    def _recommended(self) -> Iterator[str]:
+        if self.verdict.ping:
+            yield self.words("conclusion.recommend.keep")
+        elif self.comparison and self.comparison.verdict.ping and self.comparison.scenario.cni.plugin == "canal":
+            yield self.words("conclusion.recommend.canal")
+        else:
+            yield self.words("conclusion.recommend.none")
+
+    def _against_expectation(self) -> str:
+        expected, measured = self.expected, self.verdict
+        if expected is None:
+            return self.words("conclusion.expected.none")
+        if self.agrees:
+            return self.words("conclusion.expected.agrees", source=expected.source)
+
+        def shown(installed: bool | None, ping: bool | None, cause: str | None) -> str:
+            return f"{self._mark(installed)}/{self._mark(ping)}/{cause or self.words('value.none')}"
+
+        return self.words(
+            "conclusion.expected.differs",
+            source=expected.source,
+            expected=shown(expected.installed, expected.ping, expected.cause),
+            measured=shown(measured.installed, measured.ping, measured.cause),
+        )
+
+    def install_commands(self) -> Block:
+        return self.page.raw("\n".join(install_commands(self.scenario)), "kubectl")
+
+    def commands(self) -> Iterator[Block]:
+        """What was run on each node, ready to be typed there again."""
+        captures = self.tables.captures.drop_duplicates(["node", "run"])
+        for node, lines in captures.groupby("node", sort=False)["run"]:
+            yield self.page.raw("\n".join(lines), str(node))
+
+    def captures(self) -> Iterator[Block]:
+        """Every captured text."""
+        for capture in self.recording.captures:
+            text = self.recording.text(capture)
+            title = f"{capture.node}: `{capture.line}` ({capture.path})"
+            yield self.page.raw(text or capture.stderr or self.words("table.empty"), title)
+
+
+def _key(value: bool | None) -> str:
+    return "none" if value is None else str(value).lower()
