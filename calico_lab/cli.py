@@ -1,0 +1,185 @@
+"""``python -m calico_lab …``: each verb is one call into the library, with progress and errors for a person."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import doctor
+from .errors import CalicoLabError, InputError, ReportError
+from .scenario import PARAMS, Scenario, names
+
+__all__ = ["main"]
+
+_OUT = Console()
+_ERR = Console(stderr=True)
+
+_STEPS = {
+    "fabric": "clouds and nodes",
+    "cni": "CNI",
+    "ssh": "SSH servers",
+    "capture": "commands and probes",
+    "report": "report",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code. Errors are one line on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.verb(options)
+    except CalicoLabError as error:
+        _ERR.print(f"calico_lab: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _ERR.print("calico_lab: stopped; the lab is gone and an older recording is as it was", style="bold red")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="calico_lab", description=__import__("calico_lab").__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, action: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text)
+        added.set_defaults(verb=action)
+        return added
+
+    report = verb("report", _report, "review a scenario and write its document")
+    report.add_argument("scenario", nargs="?", help="a name from `list`, or a .yaml file")
+    report.add_argument("--provider", choices=["lab", "replay"], default="lab", help="where the observations come from")
+    report.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
+    report.add_argument("--recording", type=Path, help="render this recording instead of making one")
+    report.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
+    verb("list", _list, "list the scenarios")
+    verb("doctor", _doctor, "what this machine has, lacks and can do")
+    publish = verb("publish", _publish, "send a scenario's report to a git wiki")
+    publish.add_argument("scenario", nargs="?")
+    publish.add_argument("--wiki", help="git address, or a folder with a work tree")
+    clean = verb("clean", _clean, "empty outputs/")
+    clean.add_argument("--recordings", action="store_true", help="delete recordings too")
+    return parser
+
+
+# ---------------------------------------------------------------------- verbs
+
+
+def _report(options: argparse.Namespace) -> None:
+    observed_already = options.recording is not None or options.provider == "replay"
+    if not options.scenario and not options.recording:
+        raise InputError("no scenario is named", where="SCENARIO", todo=f"allowed: {', '.join(names())}")
+    if observed_already and options.set:
+        raise InputError(
+            "a recording's parameters cannot be changed",
+            where="SET",
+            seen=" ".join(options.set),
+            todo="leave SET out, or record with PROVIDER=lab",
+        )
+    scenario = None
+    if options.scenario:
+        scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))
+    # From here on it takes seconds: nothing heavy is imported before the words on the command line are known good.
+    from . import run
+    from .kernel import Kernel
+
+    with _progress() as progress, Kernel() as kernel:
+        if observed_already:
+            observed = run.replay(scenario, options.recording)
+        else:
+            assert scenario is not None
+            observed = run.observe(scenario, run.OUTPUTS / scenario.name, progress)
+        review, written = run.write_report(
+            observed, run.OUTPUTS, language=options.lang, kernel=kernel, progress=progress
+        )
+    for line in (review.title, review.headline.replace("**", "").replace("`", "")):
+        _OUT.print(line, soft_wrap=True, highlight=False, markup=False)
+    for path in (written.html, written.markdown):
+        _OUT.print(_shortest(path), soft_wrap=True, highlight=False)
+
+
+def _list(_: argparse.Namespace) -> None:
+    table = Table("scenario", "what it is", box=None, pad_edge=False)
+    for name in names():
+        first = (PARAMS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+        table.add_row(name, first.removeprefix("#").strip())
+    _OUT.print(table)
+
+
+def _doctor(_: argparse.Namespace) -> None:
+    _OUT.print(doctor.render(doctor.survey()))
+
+
+def _publish(options: argparse.Namespace) -> None:
+    if not options.scenario or not options.wiki:
+        missing = "SCENARIO" if not options.scenario else "WIKI"
+        raise InputError("not given", where=missing, todo="make publish SCENARIO=<name> WIKI=<git address or folder>")
+    from . import run, wiki
+
+    page = run.OUTPUTS / options.scenario / "report.md"
+    if not page.is_file():
+        raise ReportError(
+            "there is no report to publish", where=_shortest(page), todo=f"run: make report SCENARIO={options.scenario}"
+        )
+    title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    published = wiki.publish(
+        page, options.wiki, title=f"{title} {options.scenario}", message=f"Review {options.scenario}"
+    )
+    _OUT.print(f"{published.page}: {published.commit or 'nothing to change'}", highlight=False)
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from . import run
+
+    for path in run.clean(recordings=options.recordings):
+        _OUT.print(f"removed {_shortest(path)}", highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------------- showing
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A line per step, with a bar where the number of things to do is known."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=_ERR, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                for earlier in tasks.values():
+                    bars.update(earlier, visible=False)
+                tasks[step] = bars.add_task(_STEPS.get(step, step), total=total or None)
+            bars.update(tasks[step], completed=done, total=total or None)
+
+        yield advance
+
+
+def _shortest(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError("not KEY=VALUE", where="SET", seen=text, todo="write for example probes.ping_count=5")
+    return key, yaml.safe_load(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

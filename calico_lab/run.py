@@ -1,0 +1,181 @@
+"""The whole way from a scenario to a document: bring up, record, review, write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .capture import record
+from .cluster.lab import LabCluster
+from .errors import InputError, RecordingError
+from .kernel import Kernel
+from .page import Language
+from .recording import Recording
+from .review import Review, counterpart
+from .scenario import Scenario
+
+__all__ = ["BUNDLED", "OUTPUTS", "Observed", "observe", "open_review", "replay", "write_report"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+OUTPUTS = _ROOT / "outputs"
+REVIEW = _ROOT / "notebooks" / "review.ipynb"
+BUNDLED = Path(__file__).resolve().parent / "recordings"
+"""Recordings that come with the tool, made by its lab, for machines that cannot run one."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, and how much of how much is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A recording, and one of the same nodes with the other plugin where there is one."""
+
+    recording: Path
+    comparison: Path | None
+
+
+def observe(scenario: Scenario, folder: Path, progress: Progress = lambda step, done, total: None) -> Observed:
+    """Record a scenario and its counterpart on two local labs, side by side.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    folder : Path
+        Gets ``recording/`` and ``comparison/``.
+    progress : callable, optional
+
+    Raises
+    ------
+    HostError, LabError
+        See `LabCluster`.
+    """
+    observed = Observed(folder / "recording", folder / "comparison")
+    other = counterpart(scenario)
+    with (
+        ThreadPoolExecutor(2) as both,
+        # Left first, also on Ctrl-C: without their clusters the recordings below end at once, and are dropped.
+        closing(LabCluster(scenario, progress=lambda step: progress(step, 0, 0))) as cluster,
+        closing(LabCluster(other)) as other_cluster,
+    ):
+        recordings = [
+            both.submit(record, cluster, scenario, observed.recording, lambda *done: progress("capture", *done)),
+            both.submit(record, other_cluster, other, folder / "comparison"),
+        ]
+        for recording in recordings:
+            recording.result()
+    return observed
+
+
+def replay(scenario: Scenario | None, recording: Path | None = None) -> Observed:
+    """An existing recording: that folder, or the one that comes with the tool for that scenario.
+
+    Raises
+    ------
+    InputError
+        If no recording of that scenario comes with the tool, or the folder's is of another one.
+    RecordingError
+        See `Recording`.
+    """
+    if recording is None:
+        have = sorted(path.name for path in BUNDLED.iterdir())
+        if scenario is None or scenario.name not in have:
+            raise InputError(
+                "no recording of this scenario comes with calico_lab",
+                where="PROVIDER=replay",
+                seen=scenario.name if scenario else None,
+                todo=f"name one with RECORDING=<folder>, or take one of: {', '.join(have)}",
+            )
+        recording = BUNDLED / scenario.name / "recording"
+    recorded = Recording(recording).scenario.name
+    if scenario is not None and scenario.name != recorded:
+        raise InputError(
+            f"the recording is of {recorded}",
+            where=f"RECORDING={recording}",
+            seen=f"SCENARIO={scenario.name}",
+            todo="leave SCENARIO out, or name the other recording",
+        )
+    comparison = recording.parent / "comparison"
+    return Observed(recording, comparison if comparison.is_dir() else None)
+
+
+def open_review(
+    parameters: Mapping[str, Any],
+    recording: str | None = None,
+    comparison: str | None = None,
+    language: Language = "ko",
+) -> Review:
+    """What a notebook starts with: the review of a recording, or of one that is made now on the local lab.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Keys of a scenario file. None for a key means as ``params/<scenario>.yaml`` says.
+    recording, comparison : str, optional
+        Folders. Without a recording the scenario is recorded under ``outputs/``.
+    language : {"ko", "en"}
+    """
+    given = {key: value for key, value in parameters.items() if value is not None}
+    if recording is not None:
+        folder = Path(recording)
+        own = Recording(folder)
+        if set(given) != {"scenario"} and Scenario.of(given) != own.scenario:
+            raise RecordingError(
+                "the recording is of a scenario with other parameters",
+                where=recording,
+                seen=own.scenario.name,
+                todo="record again, or leave the parameters out",
+            )
+        return Review(own, language, comparison=comparison)
+    scenario = Scenario.load(given.pop("scenario"), given)
+    observed = observe(scenario, OUTPUTS / scenario.name)
+    return Review(observed.recording, language, comparison=observed.comparison)
+
+
+def write_report(
+    observed: Observed,
+    outputs: Path = OUTPUTS,
+    *,
+    language: Language = "ko",
+    kernel: Kernel | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> tuple[Review, report.Report]:
+    """Write report.ipynb, report.html, report.md and summary.json of a recording into its scenario's folder."""
+    review = Review(observed.recording, language, comparison=observed.comparison)
+    folder = outputs / review.scenario.name
+    (folder / "summary.json").unlink(missing_ok=True)
+    parameters = review.scenario.parameters() | {
+        "recording": str(observed.recording),
+        "comparison": str(observed.comparison) if observed.comparison else None,
+        "language": language,
+    }
+    written = report.write(
+        REVIEW,
+        parameters,
+        folder,
+        language=language,
+        title=review.title,
+        kernel=kernel,
+        progress=lambda _, done, total: progress("report", done, total),
+    )
+    review.write_summary(folder / "summary.json")
+    return review, written
+
+
+def clean(outputs: Path = OUTPUTS, *, recordings: bool = False) -> list[Path]:
+    """Remove what runs left under outputs/, keeping recordings unless told otherwise; returns what was removed."""
+    removed = []
+    for entry in sorted(outputs.glob("*/*")):
+        if entry.name in ("recording", "comparison") and not recordings:
+            continue
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        removed.append(entry)
+    for folder in outputs.glob("*/"):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    return removed
