@@ -1,16 +1,19 @@
 """The program inside a lab: makes namespaces, runs commands in them, hands out connections to them.
 
-Started by `host` as ``python agent.py CONTROL_FD FDS_FD PARENT_PID [rootless]``; standard library only, because it also
-has to start quickly where Python starts slowly. Its life::
+Standard library only, because it also has to start quickly where Python starts slowly. `host` starts it as
+``agent.py MODE CONTROL_FD …``, and it becomes a small tree::
 
-    keeper      the process `host` started; dies with `host` (parent-death signal); makes the namespaces
-    └── init    PID 1 of the lab's PID namespace; dies with the keeper; reaps; when it ends, the kernel ends everything
-        └── agent   this program's loop: one JSON line in, one JSON line out, each request in a thread of its own
-            ├── node    one process a node, holding its mount and UTS namespaces open
-            └── …       sshd, and the commands that run
+    keeper        the process `host` started; dies with `host` (parent-death signal); makes the namespaces
+    └── init      PID 1 of a PID namespace; dies with the keeper; reaps; when it ends, the kernel ends everything below
+        └── agent     `main`: one JSON line in, one JSON line out, each request in a thread of its own
+            └── …     sshd, and the commands that run
 
-Nothing here cleans up, on purpose: all that the lab makes is a process in that PID namespace, a mount or a tmpfs in
-that mount namespace, or a network namespace that one of these holds.
+With MODE ``here`` or ``rootless`` (a user namespace besides) the agent serves in that PID namespace. With MODE
+``uml`` what stands there is user-mode Linux, a kernel as a process, and its first program is this one again with MODE
+``guest``.
+
+Nothing here cleans up, on purpose: all that a lab makes is a process in that PID namespace, a mount or a tmpfs in its
+mount namespace, or a namespace that one of these holds.
 
 Requests (``{"id", "op", …}``) and what their replies hold beside ``id``, or ``error``:
 
@@ -22,9 +25,11 @@ op           arguments                                              reply
 ``run``      ``space``, ``argv``, ``stdin``, ``timeout_s``          ``code``, ``stdout``, ``stderr``, ``seconds``
                                                                     (code null: timed out)
 ``sysctl``   ``space``, ``values``: key to value                    –
-``spawn``    ``space``, ``argv``                                    ``pid``
+``spawn``    ``space``, ``argv``                                    –
 ``health``   ``space``, ``port``, ``codes``: path to HTTP status    –
-``connect``  ``space``, ``port``                                    a connected socket, by SCM_RIGHTS on FDS_FD
+``connect``  ``space``, ``port``, ``line``                          a connection: a socket by SCM_RIGHTS on FDS_FD,
+                                                                    or from a guest, its serial line of that number
+``end``      –                                                      none: the lab ends
 ===========  =====================================================  ==========================================
 """
 
@@ -32,30 +37,40 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import tty
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
-    0x20000,
-    0x4000000,
-    0x10000000,
-    0x20000000,
-    0x40000000,
-)
+CLONE_FS, CLONE_NEWNS, CLONE_NEWUTS = 0x200, 0x20000, 0x4000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_REC, MS_BIND, MS_PRIVATE = 0x4000, 0x1000, 0x40000
 PR_SET_PDEATHSIG = 1
+POWER_OFF = 0x4321FEDC
+SYS_FINIT_MODULE = 313  # x86-64, the only machine that user-mode Linux runs on
 
 PATH = "/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
+
+UML_MODULES = Path("/usr/lib/uml/modules")
+GUEST_MODULES = (
+    *("veth", "vxlan", "ipip", "sch_netem", "wireguard"),
+    *("ip_set_hash_net", "iptable_raw", "iptable_filter", "iptable_nat", "iptable_mangle"),
+    *("xt_addrtype", "xt_comment", "xt_conntrack", "xt_CT", "xt_mark", "xt_MASQUERADE", "xt_multiport", "xt_nat"),
+    *("xt_set", "xt_tcpudp", "ipt_rpfilter", "af_packet"),
+)
+"""What a guest's kernel loads at the start, as far as it has it: it finds none by itself without modprobe."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -79,22 +94,15 @@ def die_with_parent() -> None:
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def in_network(name: str) -> Iterator[None]:
-    """This thread alone is in that network namespace meanwhile."""
-    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{name}") as there:  # noqa: PTH123
-        _call("setns", there.fileno(), CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            _call("setns", home.fileno(), CLONE_NEWNET)
+def _write(path: str, text: str) -> None:
+    Path(path).write_text(text, encoding="utf-8")
 
 
 # ---------------------------------------------------------------------- becoming the lab
 
 
-def isolate(parent: int, rootless: bool) -> None:
-    """Return in the agent only, inside new namespaces; the keeper and init end in here."""
+def isolate(parent: int, *, rootless: bool) -> None:
+    """Return in a child only, in new namespaces with an empty /run; the keeper and init end in here."""
     die_with_parent()
     if os.getppid() != parent:
         os._exit(1)
@@ -117,49 +125,148 @@ def isolate(parent: int, rootless: bool) -> None:
     with contextlib.suppress(OSError):  # refused to a user namespace where the machine's own /proc is masked
         mount("proc", "/proc", "proc")
     mount("tmpfs", "/run", "tmpfs", options="mode=755")
-    agent = os.fork()
-    if agent:
-        while os.wait()[0] != agent:
+    _stay_and_reap()
+
+
+def _stay_and_reap() -> None:
+    """Return in a child; the parent stays as init, and ends when that child does."""
+    child = os.fork()
+    if child:
+        while os.wait()[0] != child:
             pass
+        if "guest" in sys.argv:
+            _libc.reboot(POWER_OFF)
         os._exit(0)
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:  # noqa: PTH123
-        file.write(text)
+def boot_uml(control: int, lines: list[int], memory_mb: int) -> None:
+    """Become user-mode Linux on this machine's files, read only, with a serial line for each descriptor.
+
+    Its memory is a file in the private /run, and it has no network but what it makes itself.
+    """
+    serial = [f"ssl{number}=fd:{line},fd:{line}" for number, line in enumerate([control, *lines])]
+    for descriptor in (control, *lines):
+        os.set_inheritable(descriptor, True)
+    os.environ.update(HOME="/run", TMPDIR="/run")
+    program = shutil.which("linux.uml", path=PATH) or "linux.uml"
+    os.execv(
+        program,
+        [
+            *(program, f"mem={memory_mb}M", "rootfstype=hostfs", "root=/dev/root", "ro", "quiet", "panic=-1"),
+            *("con=null", "con0=null,fd:2", *serial, f"init={sys.executable}"),
+            *("--", "-I", "-S", os.path.abspath(__file__), "guest"),  # noqa: PTH100
+        ],
+    )
+
+
+def start_guest() -> io.BufferedRWPair:
+    """Make a bare kernel a machine; return its control line. This process stays as init."""
+    for source, target in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run")):
+        if not os.path.ismount(target):
+            mount(source, target, source)
+    load_modules(GUEST_MODULES)
+    # Otherwise ipip puts a tunl0 into every namespace, also where no daemon asked for one.
+    _write("/proc/sys/net/core/fb_tunnels_only_for_init_net", "1")
+    _stay_and_reap()
+    line = _serial_line(0)
+    return io.BufferedRWPair(io.FileIO(line, "r"), io.FileIO(line, "w", closefd=False))
+
+
+def load_modules(names: tuple[str, ...]) -> None:
+    """What modprobe does: each module after those it needs."""
+    folder = UML_MODULES / os.uname().release
+    needs, files = {}, {}
+    for line in (folder / "modules.dep").read_text(encoding="ascii").splitlines():
+        file, _, others = line.partition(":")
+        needs[file] = others.split()
+        files[Path(file).stem.replace("-", "_")] = file
+    for name in names:
+        if name in files:
+            for file in (*reversed(needs[files[name]]), files[name]):
+                with (folder / file).open("rb") as module:
+                    _libc.syscall(SYS_FINIT_MODULE, module.fileno(), b"", 0)  # refused where it is loaded already
+
+
+def _serial_line(number: int) -> int:
+    line = os.open(f"/dev/ttyS{number}", os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(line)
+    return line
 
 
 # ---------------------------------------------------------------------- what a request does
 
 
 class Agent:
-    """What each operation does; the table above says with which arguments."""
+    """What each operation does; the table above says with which arguments.
 
-    def __init__(self, fds: socket.socket) -> None:
+    Every request has a thread of its own, which goes into the namespaces that the request names and never comes back:
+    what it starts is there too.
+
+    Parameters
+    ----------
+    fds : socket or None
+        Where connections are handed out; None in a guest, which has serial lines for them.
+    """
+
+    def __init__(self, fds: socket.socket | None) -> None:
         self.fds = fds
-        self.fds_lock = threading.Lock()
-        self.holders: dict[str, int] = {}
-        self.health: dict[tuple[str, int], dict[str, int]] = {}
+        self.held: dict[str, list[tuple[int, int]]] = {}
+        """For each namespace that requests name, descriptors and kinds of what to enter."""
+        self.codes: dict[tuple[str, int], dict[str, int]] = {}
+
+    def enter(self, space: str) -> None:
+        """Put this thread into a namespace; the lab's own is called ``""``."""
+        for descriptor, kind in self.held[space] if space else []:
+            if kind == CLONE_NEWNS:
+                _call("unshare", CLONE_FS)  # only a thread with a root directory of its own may change its mounts
+            _call("setns", descriptor, kind)
 
     def spaces(self, networks: list[str], nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
         lines = "".join(f"netns add {name}\n" for name in networks)
         done = subprocess.run(["ip", "-batch", "-"], input=lines, capture_output=True, text=True, env=ENVIRONMENT)
         if done.returncode:
             raise OSError(done.stderr.strip())
+        for name in networks:
+            self.held[name] = [(os.open(f"/run/netns/{name}", os.O_RDONLY), CLONE_NEWNET)]
+        problems: list[OSError] = []
         for name, node in nodes.items():
-            self.holders[name] = hold_node(name, node["files"], node["netns"])
+            # A thread of its own, for it never leaves the namespaces that it makes.
+            maker = threading.Thread(target=self._make_node, args=(name, node["files"], node["netns"], problems))
+            maker.start()
+            maker.join()
+        if problems:
+            raise problems[0]
         return {}
 
-    def _enter(self, space: str) -> list[str]:
-        """The words that put a command into a namespace; the lab's own namespace is called ``""``."""
-        if space in self.holders:
-            return ["nsenter", "-t", str(self.holders[space]), "-n", "-m", "-u", "--"]
-        return ["nsenter", f"--net=/run/netns/{space}", "--"] if space else []
+    def _make_node(self, name: str, files: dict[str, str], netns: list[str], problems: list[OSError]) -> None:
+        """A network namespace becomes a node: mounts with a /run of its own, and a host name.
+
+        Only the node's own pods stand in its /run/netns, as on a real node.
+        """
+        try:
+            self.enter(name)
+            _call("unshare", CLONE_FS | CLONE_NEWNS | CLONE_NEWUTS)
+            _call("sethostname", name.encode(), len(name.encode()))
+            programs = os.open("/run/bin", os.O_RDONLY)
+            mount("tmpfs", "/run", "tmpfs", options="mode=755")
+            for folder in ("/run/netns", "/run/sshd", "/run/bin"):
+                os.mkdir(folder, 0o755)  # noqa: PTH102
+            mount(f"/proc/self/fd/{programs}", "/run/bin", flags=MS_BIND)
+            for pod in netns:
+                _write(f"/run/netns/{pod}", "")
+                mount(f"/proc/self/fd/{self.held[pod][0][0]}", f"/run/netns/{pod}", flags=MS_BIND)
+            for path, text in files.items():
+                put_file(path, text)
+            for file, kind in (("uts", CLONE_NEWUTS), ("mnt", CLONE_NEWNS)):
+                self.held[name].append((os.open(f"/proc/thread-self/ns/{file}", os.O_RDONLY), kind))
+        except OSError as problem:
+            problems.append(OSError(problem.errno, f"node {name}: {problem}"))
 
     def run(self, space: str, argv: list[str], stdin: str, timeout_s: float) -> dict[str, Any]:
+        self.enter(space)
         start = time.monotonic()
         process = subprocess.Popen(
-            self._enter(space) + argv,
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -182,28 +289,33 @@ class Agent:
         }
 
     def sysctl(self, space: str, values: dict[str, str]) -> dict[str, Any]:
-        with in_network(space):
-            for key, value in values.items():
-                _write("/proc/sys/" + key.replace(".", "/"), value)
+        self.enter(space)
+        for key, value in values.items():
+            _write("/proc/sys/" + key.replace(".", "/"), value)
         return {}
 
     def spawn(self, space: str, argv: list[str]) -> dict[str, Any]:
-        return {"pid": subprocess.Popen(self._enter(space) + argv, stdin=subprocess.DEVNULL, env=ENVIRONMENT).pid}
-
-    def connect(self, space: str, port: int) -> dict[str, Any]:
-        with in_network(space):
-            connection = socket.socket()
-            connection.connect(("127.0.0.1", port))
-        with self.fds_lock, connection:
-            socket.send_fds(self.fds, [b"."], [connection.fileno()])
+        self.enter(space)
+        nowhere = subprocess.DEVNULL
+        subprocess.Popen(argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=ENVIRONMENT, start_new_session=True)
         return {}
 
-    def set_health(self, space: str, port: int, codes: dict[str, int]) -> dict[str, Any]:
-        known = (space, port) in self.health
-        self.health[space, port] = codes
+    def connect(self, space: str, port: int, line: int) -> dict[str, Any]:
+        self.enter(space)
+        connection = socket.create_connection(("127.0.0.1", port))
+        if self.fds:
+            with connection:
+                socket.send_fds(self.fds, [b"."], [connection.fileno()])
+        else:
+            relay(connection, _serial_line(line))
+        return {}
+
+    def health(self, space: str, port: int, codes: dict[str, int]) -> dict[str, Any]:
+        known = (space, port) in self.codes
+        self.codes[space, port] = codes
         if not known:
-            with in_network(space):
-                server = socket.create_server(("127.0.0.1", port))
+            self.enter(space)
+            server = socket.create_server(("127.0.0.1", port))
             threading.Thread(target=self._serve_health, args=(server, space, port), daemon=True).start()
         return {}
 
@@ -212,17 +324,22 @@ class Agent:
             connection, _ = server.accept()
             with connection, contextlib.suppress(OSError, IndexError):
                 path = connection.recv(4096).split()[1].decode()
-                code = self.health[space, port].get(path, 404)
+                code = self.codes[space, port].get(path, 404)
                 connection.sendall(f"HTTP/1.1 {code} -\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
+    def end(self) -> dict[str, Any]:
+        os._exit(0)
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks; what goes wrong is its reply."""
         operations: dict[str, Callable[..., dict[str, Any]]] = {
             "spaces": self.spaces,
             "run": self.run,
             "sysctl": self.sysctl,
             "spawn": self.spawn,
-            "health": self.set_health,
+            "health": self.health,
             "connect": self.connect,
+            "end": self.end,
         }
         number, operation = request.pop("id"), request.pop("op")
         try:
@@ -231,55 +348,34 @@ class Agent:
             return {"id": number, "error": f"{operation} {request.get('space', '')}: {problem}"}
 
 
-def hold_node(name: str, files: dict[str, str], netns: list[str]) -> int:
-    """Fork the process that is a node: its network, a mount namespace with a /run of its own, its host name.
-
-    Only the node's own pods stand in its /run/netns, as on a real node. Returns when the node is complete.
-    """
-    ready, done = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            with open(f"/run/netns/{name}") as network:  # noqa: PTH123
-                _call("setns", network.fileno(), CLONE_NEWNET)
-            _call("unshare", CLONE_NEWNS | CLONE_NEWUTS)
-            _call("sethostname", name.encode(), len(name.encode()))
-            pods = {pod: os.open(f"/run/netns/{pod}", os.O_RDONLY) for pod in netns}
-            programs = os.open("/run/bin", os.O_RDONLY)
-            mount("tmpfs", "/run", "tmpfs", options="mode=755")
-            for folder in ("/run/netns", "/run/sshd", "/run/bin"):
-                os.mkdir(folder, 0o755)  # noqa: PTH102
-            mount(f"/proc/self/fd/{programs}", "/run/bin", flags=MS_BIND)
-            for pod, descriptor in pods.items():
-                _write(f"/run/netns/{pod}", "")
-                mount(f"/proc/self/fd/{descriptor}", f"/run/netns/{pod}", flags=MS_BIND)
-            for path, text in files.items():
-                put_file(path, text)
-            os.write(done, b"ready")
-            os.close(done)
-            os.closerange(3, 1024)
-            while True:
-                signal.pause()
-        except OSError as problem:
-            os.write(done, str(problem).encode())
-        finally:
-            os._exit(1)
-    os.close(done)
-    with open(ready, "rb") as pipe:  # noqa: PTH123
-        said = pipe.read().decode()
-    if said != "ready":
-        raise OSError(f"node {name}: {said}")
-    return child
-
-
 def put_file(path: str, text: str) -> None:
     """Write a file of this mount namespace's own; outside /run it lies over the machine's file of that name."""
-    own = path if path.startswith("/run/") else f"/run/over{path}"
-    os.makedirs(os.path.dirname(own), exist_ok=True)  # noqa: PTH103, PTH120
-    _write(own, text)
-    os.chmod(own, 0o600 if own == path else 0o644)  # noqa: PTH101
-    if own != path and os.path.exists(path):  # noqa: PTH110
-        mount(own, path, flags=MS_BIND)
+    own = Path(path if path.startswith("/run/") else f"/run/over{path}")
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text(text, encoding="utf-8")
+    over = str(own) != path
+    own.chmod(0o644 if over else 0o600)
+    if over and Path(path).exists():
+        mount(str(own), path, flags=MS_BIND)
+
+
+def relay(connection: socket.socket, line: int) -> None:
+    """Carry bytes between a connection and a serial line, until the connection ends."""
+
+    def to_line() -> None:
+        while data := connection.recv(4096):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(line, view) :]
+        os.close(line)
+
+    def to_connection() -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(line, 4096):
+                connection.sendall(data)
+
+    for way in (to_line, to_connection):
+        threading.Thread(target=way, daemon=True).start()
 
 
 # ---------------------------------------------------------------------- the loop
@@ -292,59 +388,65 @@ def choose_iptables() -> None:
     """
     os.mkdir("/run/bin")  # noqa: PTH102
     for variant in ("nft", "legacy"):
-        program = _which(f"xtables-{variant}-multi")
-        if (
-            program
-            and subprocess.run([program, "iptables", "-S"], capture_output=True, env=ENVIRONMENT).returncode == 0
-        ):
+        program = shutil.which(f"xtables-{variant}-multi", path=PATH)
+        if program and not subprocess.run([program, "iptables", "-S"], capture_output=True, env=ENVIRONMENT).returncode:
             for name in ("iptables", "iptables-save", "iptables-restore"):
                 os.symlink(program, f"/run/bin/{name}")  # noqa: PTH211
             return
     raise OSError("no iptables works on this kernel: neither nf_tables nor legacy")
 
 
-def _which(program: str) -> str | None:
-    return next(
-        (f"{folder}/{program}" for folder in PATH.split(":") if os.access(f"{folder}/{program}", os.X_OK)), None
-    )
-
-
 def add_user() -> None:
     """The login that MCKS makes on its machines, in this lab's /etc/passwd only; an alias of root."""
-    with open("/etc/passwd") as passwd:  # noqa: PTH123
-        text = passwd.read()
+    text = Path("/etc/passwd").read_text(encoding="utf-8")
     put_file("/etc/passwd", text + "cb-user:*:0:0::/root:/bin/sh\n")
 
 
-def main(control: socket.socket, fds: socket.socket, rootless: bool) -> None:
+def serve(control: io.BufferedRWPair, fds: socket.socket | None, *, login: bool) -> None:
     """Answer requests until the other side is gone."""
     reply_lock = threading.Lock()
 
     def reply(message: dict[str, Any]) -> None:
         with reply_lock:
-            control.sendall(json.dumps(message).encode() + b"\n")
+            control.write(json.dumps(message).encode() + b"\n")
+            control.flush()
 
     try:
         choose_iptables()
-        if not rootless:
+        if login:
             add_user()
     except OSError as problem:
         reply({"id": 0, "error": str(problem)})
         return
     reply({"id": 0})
     agent = Agent(fds)
-    for line in control.makefile():
-        threading.Thread(
-            target=lambda request: reply(agent.answer(request)), args=(json.loads(line),), daemon=True
-        ).start()
+
+    def answer(line: bytes) -> None:
+        reply(agent.answer(json.loads(line)))
+
+    for line in control:
+        threading.Thread(target=answer, args=(line,), daemon=True).start()
+
+
+def main() -> None:
+    """Read the command line, become what it says, and serve."""
+    mode, *rest = sys.argv[1:]
+    if mode == "guest":
+        serve(start_guest(), None, login=True)
+        return
+    control, fds, parent, *more = map(int, rest)
+    try:
+        isolate(parent, rootless=os.geteuid() != 0 or mode == "rootless")
+    except OSError as refused:
+        os.write(control, json.dumps({"id": 0, "error": str(refused)}).encode() + b"\n")
+        os._exit(1)
+    if mode == "uml":
+        memory_mb, *lines = more
+        boot_uml(control, lines, memory_mb)
+    with socket.socket(fileno=control).makefile("rwb") as stream:
+        serve(stream, socket.socket(fileno=fds), login=mode == "here")
 
 
 if __name__ == "__main__":
-    control_socket, fds_socket = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    try:
-        isolate(int(sys.argv[3]), "rootless" in sys.argv)
-    except OSError as refused:
-        control_socket.sendall(json.dumps({"id": 0, "error": str(refused)}).encode() + b"\n")
-        sys.exit(1)
-    main(control_socket, fds_socket, "rootless" in sys.argv)
+    main()
     os._exit(0)

@@ -1,7 +1,8 @@
-"""Where the lab's kernel comes from: private namespaces of this machine's own.
+"""Where the lab's kernel comes from: private namespaces of this machine's own, or user-mode Linux.
 
 `Host` starts the agent program and talks to it. When the process that holds a `Host` ends, in any way, the kernel
-ends the agent and with it everything in the lab; see `agent`.
+ends the agent and with it everything in the lab; see `agent`. Which of the two kernels a lab needs is found by trying:
+`lacking` asks this machine's kernel for each device or queue that a scenario uses.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import HostError, LabError
 from .settings import Settings
 
-__all__ = ["Done", "Host"]
+__all__ = ["TRIALS", "Done", "Host", "lacking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,37 @@ class Done:
     seconds: float
 
 
+TRIALS = {
+    "vxlan": "ip link add trial type vxlan id 1 dstport 4789",
+    "ipip": "ip link add trial type ipip local 192.0.2.1 remote 192.0.2.2",
+    "wireguard": "ip link add trial type wireguard",
+    "netem": "tc qdisc add dev lo root netem delay 1ms",
+}
+"""What a scenario may need of a kernel, and the command that shows it."""
+
+
+@cache
+def lacking(needs: frozenset[str]) -> frozenset[str]:
+    """Which of these (keys of `TRIALS`) this machine's kernel lacks, by trying each in a private namespace."""
+    host = Host()
+    try:
+        host.spaces(sorted(needs), {})
+        return frozenset(need for need in needs if host.run(need, TRIALS[need].split()).code != 0)
+    finally:
+        host.close()
+
+
 class Host:
     """A running lab kernel with namespaces in it.
 
     Parameters
     ----------
+    kernel : "here" or "uml", optional
+        This machine's own kernel, or user-mode Linux as a process.
     rootless : bool, optional
-        Use a user namespace. By default so for everyone but root.
+        Use a user namespace. By default so for everyone but root. Inside user-mode Linux the lab has root all the same.
+    connections : int, optional
+        How many times `connect` can be called in user-mode Linux, which has no more than 63 serial lines for it.
 
     Raises
     ------
@@ -52,69 +80,95 @@ class Host:
         If the agent ends, or answers that something failed.
     """
 
-    def __init__(self, *, rootless: bool | None = None) -> None:
+    def __init__(
+        self, kernel: Literal["here", "uml"] = "here", *, rootless: bool | None = None, connections: int = 0
+    ) -> None:
+        self.kernel = kernel
         self.rootless = os.geteuid() != 0 if rootless is None else rootless
+        if kernel == "uml" and not shutil.which("linux.uml"):
+            raise HostError(
+                "user-mode Linux is not installed, and this machine's own kernel lacks what the lab needs",
+                where="this machine",
+                todo="run: sudo apt-get install user-mode-linux (PROVIDER=replay works without)",
+            )
         self._control, control = socket.socketpair()
         self._fds, fds = socket.socketpair()
+        self._lines, lines = _pairs(min(connections, _SERIAL_LINES - 1) if kernel == "uml" else 0)
         self._numbers = itertools.count(1)
         self._replies: dict[int, Future[dict[str, Any]]] = {0: Future()}
         self._keeper: Future[subprocess.Popen[bytes]] = Future()
+        self._said: deque[str] = deque(maxlen=40)
         self._sending, self._connecting = threading.Lock(), threading.Lock()
         hello = self._replies[0]
-        threading.Thread(target=self._live, args=(control, fds), name="lab keeper", daemon=True).start()
+        threading.Thread(target=self._live, args=(control, fds, lines), name="lab keeper", daemon=True).start()
         threading.Thread(target=self._listen, name="lab replies", daemon=True).start()
         try:
-            _unless_error(hello.result())
-        except LabError as refused:
+            _unless_error(hello.result(_START_S))
+        except (LabError, TimeoutError) as refused:
             self.close()
+            why = refused.what if isinstance(refused, LabError) else f"no answer within {_START_S} s"
             raise HostError(
-                f"a lab cannot start here ({refused.what})",
-                where="this machine",
+                f"a lab cannot start here ({why})",
+                where="this machine" if kernel == "here" else "user-mode Linux",
+                seen=self._said[-1] if self._said else None,
                 todo="run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
                 "kernel.apparmor_restrict_unprivileged_userns=0); PROVIDER=replay works without",
             ) from None
 
-    def _live(self, control: socket.socket, fds: socket.socket) -> None:
+    def _live(self, control: socket.socket, fds: socket.socket, lines: list[socket.socket]) -> None:
         """Start the keeper and stay until it ends.
 
         The parent-death signal of a child is sent when the *thread* that started it ends, so that thread has to be one
         that lives as long as this process.
         """
-        with control, fds:
+        with contextlib.ExitStack() as theirs:
+            for end in (control, fds, *lines):
+                theirs.enter_context(end)
+            mode = "rootless" if self.rootless and self.kernel == "here" else self.kernel
+            numbers = [control.fileno(), fds.fileno(), os.getpid()]
+            if self.kernel == "uml":
+                numbers += [_memory_mb(len(lines)), *(line.fileno() for line in lines)]
             keeper = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py"))),
-                    *(str(control.fileno()), str(fds.fileno()), str(os.getpid())),
-                    *(["rootless"] if self.rootless else []),
-                ],
-                pass_fds=(control.fileno(), fds.fileno()),
+                [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py")), mode, *map(str, numbers)],
+                pass_fds=[end.fileno() for end in (control, fds, *lines)],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for whoever holds the Host to handle
             )
         self._keeper.set_result(keeper)
+        assert keeper.stderr is not None
+        with keeper.stderr:
+            self._said.extend(line.decode(errors="replace").strip() for line in keeper.stderr)
         keeper.wait()
+        # Serial lines do not end with their kernel: this makes `_listen` see the end in either case.
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
-        with self._control.makefile(encoding="utf-8") as lines, contextlib.suppress(ConnectionResetError):
+        with self._control.makefile(encoding="utf-8") as lines, contextlib.suppress(OSError):
             for line in lines:
                 reply = json.loads(line)
                 self._replies.pop(reply["id"]).set_result(reply)
         with self._sending:  # so that no request slips in after the last look
             self._control.close()
-            for reply in self._replies.values():
-                reply.set_result({"error": "the lab ended"})
+            for waiting in self._replies.values():
+                waiting.set_result({"error": "the lab ended"})
             self._replies.clear()
 
-    def _request(self, op: str, **arguments: Any) -> dict[str, Any]:
-        number = next(self._numbers)
+    def _send(self, number: int, op: str, arguments: dict[str, Any]) -> Future[dict[str, Any]]:
         reply: Future[dict[str, Any]] = Future()
         with self._sending:
             self._replies[number] = reply
             try:
                 self._control.sendall(json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n")
             except OSError:
+                del self._replies[number]
                 raise LabError("the lab ended", where="lab", todo="start it again") from None
-        return _unless_error(reply.result())
+        return reply
+
+    def _request(self, op: str, **arguments: Any) -> dict[str, Any]:
+        return _unless_error(self._send(next(self._numbers), op, arguments).result())
 
     # ------------------------------------------------------------------ what a lab is built with
 
@@ -163,16 +217,52 @@ class Host:
     def connect(self, space: str, port: int) -> socket.socket:
         """A TCP connection made inside the namespace to its own loopback, for use out here."""
         with self._connecting:
-            self._request("connect", space=space, port=port)
+            if self.kernel == "uml":
+                return self._connect_line(space, port)
+            self._request("connect", space=space, port=port, line=0)
             _, descriptors, _, _ = socket.recv_fds(self._fds, 1, 1)
         return socket.socket(fileno=descriptors[0])
 
+    def _connect_line(self, space: str, port: int) -> socket.socket:
+        """A serial line serves once: nothing tells its other end that a connection was closed."""
+        number, line = next(((number, line) for number, line in self._lines.items()), (0, None))
+        if line is None:
+            raise LabError("no serial line is left for another connection", where=space, todo="start the lab again")
+        self._request("connect", space=space, port=port, line=number)
+        del self._lines[number]
+        return line
+
     def close(self) -> None:
         """End the lab and wait until it is gone."""
-        with contextlib.suppress(OSError):
-            self._control.shutdown(socket.SHUT_RDWR)
+        keeper = self._keeper.result()
+        with contextlib.suppress(LabError):
+            self._send(0, "end", {})
+        try:
+            keeper.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            keeper.kill()  # its children's parent-death signals do the rest
+            keeper.wait()
         self._fds.close()
-        self._keeper.result().wait()
+        for line in self._lines.values():
+            line.close()
+
+
+_START_S = 60
+"""A busy machine boots user-mode Linux slowly; namespaces take a tenth of a second."""
+
+_END_S = 5
+_SERIAL_LINES = 64  # arch/um/drivers/ssl.c, NR_PORTS
+
+
+def _memory_mb(nodes: int) -> int:
+    """Memory of a guest: about what its sshd processes take. It is taken from the machine only as it is used."""
+    return 192 + 24 * nodes
+
+
+def _pairs(count: int) -> tuple[dict[int, socket.socket], list[socket.socket]]:
+    """Socket pairs for serial lines: ours by line number, from 1, and the guest's in that order."""
+    pairs = [socket.socketpair() for _ in range(count)]
+    return {number: ours for number, (ours, _) in enumerate(pairs, start=1)}, [theirs for _, theirs in pairs]
 
 
 def _unless_error(reply: dict[str, Any]) -> dict[str, Any]:
