@@ -20,7 +20,7 @@ from .recording import Recording
 from .review import Review, counterpart
 from .scenario import Scenario
 
-__all__ = ["BUNDLED", "OUTPUTS", "Observed", "observe", "open_review", "replay", "write_report"]
+__all__ = ["BUNDLED", "OUTPUTS", "Observed", "clean", "observe", "open_review", "replay", "write_report"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = _ROOT / "outputs"
