@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .scenario import Cni, Node, Scenario
 
 __all__ = [
+    "BIRD_SOCKET",
     "READINESS_PORT",
     "TUNNELS",
     "Tunnel",
@@ -22,6 +23,9 @@ __all__ = [
     "veth_name",
     "vtep_mac",
 ]
+
+BIRD_SOCKET = "/var/run/calico/bird.ctl"
+"""Where Calico's BIRD listens for its client."""
 
 READINESS_PORT = 9099
 """Felix's health endpoint on each node's loopback (felix/config/config_params.go, HealthPort)."""
@@ -34,9 +38,9 @@ class Tunnel:
     Attributes
     ----------
     device : str
-    vni, port : int
-        Calico: felix/config/config_params.go, VXLANVNI and VXLANPORT. flannel: VNI 1 and the kernel's own default port
-        (backend/vxlan/vxlan.go).
+    vni, port : int or None
+        None for IP-in-IP, which has neither. Calico: felix/config/config_params.go, VXLANVNI and VXLANPORT. flannel:
+        VNI 1 and the kernel's own default port (backend/vxlan/vxlan.go).
     overhead_bytes : int
         What the outer headers take from the NIC's MTU (felix/dataplane/linux/int_dataplane.go; flannel
         backend/vxlan/device.go).
@@ -45,22 +49,23 @@ class Tunnel:
     """
 
     device: str
-    vni: int
-    port: int
+    vni: int | None
+    port: int | None
     overhead_bytes: int
     workload: str
     containers: int
 
 
 TUNNELS = {
-    "calico": Tunnel("vxlan.calico", vni=4096, port=4789, overhead_bytes=50, workload="calico-node", containers=1),
+    "vxlan": Tunnel("vxlan.calico", vni=4096, port=4789, overhead_bytes=50, workload="calico-node", containers=1),
+    "bird": Tunnel("tunl0", vni=None, port=None, overhead_bytes=20, workload="calico-node", containers=1),
     "canal": Tunnel("flannel.1", vni=1, port=8472, overhead_bytes=50, workload="canal", containers=2),
 }
 
 
 def tunnel(cni: Cni) -> Tunnel:
-    """The tunnel device of that plugin."""
-    return TUNNELS[cni.plugin]
+    """The tunnel device of that install mode."""
+    return TUNNELS["canal" if cni.plugin == "canal" else cni.backend]
 
 
 def node_address(node: Node, cni: Cni) -> str:
@@ -113,7 +118,7 @@ def install_commands(scenario: Scenario) -> list[str]:
             for node in scenario.nodes
             for key in keys
         ]
-    manifest = "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml"
+    manifest = "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml" if cni.backend == "vxlan" else "calico.yaml"
     # The pools are made from the environment at the first start, so it has to be right before the manifest is applied.
     lines.append(f"# in {manifest} of Calico v{cni.version}, container calico-node, set:")
     lines += [f'#   {key}="{value}"' for key, value in environment(cni).items()]

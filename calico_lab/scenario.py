@@ -63,6 +63,8 @@ class Site(_Part):
     """Where public addresses come from for nodes that name none."""
     mtu_bytes: int | None = Field(default=None, ge=576, le=65535)
     """MTU of the nodes' NICs; None is the cloud's own."""
+    latency_ms: float | None = Field(default=None, ge=0, le=1000)
+    """One way from here to the middle of the internet; None is half of the internet's latency."""
     connection: str | None = None
     """MCKS's connection for this region."""
 
@@ -95,7 +97,7 @@ class Cni(_Part):
 
     plugin: Literal["calico", "canal"]
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    backend: Literal["vxlan"] = "vxlan"
+    backend: Literal["vxlan", "bird"] = "vxlan"
     """calico_backend of the ConfigMap; canal's tunnel is flannel's vxlan."""
     ipip: Encapsulation = "Never"
     vxlan: Encapsulation = "Always"
@@ -105,9 +107,15 @@ class Cni(_Part):
     block_size: int = Field(default=26, ge=20, le=32)
 
     @model_validator(mode="after")
-    def _a_tunnel(self) -> Cni:
-        if self.plugin == "calico" and self.vxlan != "Always":
-            raise ValueError(f"vxlan: {self.vxlan} is not built by this version, allowed: Always")
+    def _one_tunnel(self) -> Cni:
+        """The backend and the pools have to agree: Felix carries VXLAN, BIRD carries IPIP (calico, config-options.md)."""
+        own, other = ("vxlan", "ipip") if self.backend == "vxlan" else ("ipip", "vxlan")
+        if getattr(self, other) != "Never":
+            raise ValueError(f"{other}: {getattr(self, other)} does not go with backend {self.backend}, allowed: Never")
+        if getattr(self, own) == "Never":
+            raise ValueError(f"{own}: Never leaves backend {self.backend} without a tunnel, allowed: Always, CrossSubnet")
+        if self.plugin == "canal" and (self.backend, self.vxlan) != ("vxlan", "Always"):
+            raise ValueError("canal's flannel knows only backend: vxlan with vxlan: Always")
         return self
 
 
@@ -115,6 +123,11 @@ class Internet(_Part):
     """What lies between the sites."""
 
     mtu_bytes: int = Field(default=1500, ge=576, le=65535)
+    latency_ms: float = Field(default=0.0, ge=0, le=1000)
+    """One way between two sites."""
+    jitter_ms: float = Field(default=0.0, ge=0, le=1000)
+    loss_percent: float = Field(default=0.0, ge=0, le=100)
+    """Of the packets of one way."""
 
 
 class Probes(_Part):

@@ -16,19 +16,22 @@ import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ..calico import READINESS_PORT
+from ..calico import BIRD_SOCKET, READINESS_PORT
 from ..doctor import require_lab, survey
 from ..errors import LabError
-from ..lab import fabric, felix, flannel, node as lab_node
-from ..lab.host import Host
+from ..lab import bird, fabric, felix, flannel, node as lab_node
+from ..lab.host import Host, lacking
 from ..lab.settings import Settings
 from ..scenario import Node, Pod, Scenario
 from . import Result
 from .ssh import SshNode
 
-__all__ = ["LabCluster"]
+__all__ = ["LabCluster", "needs"]
 
 _SSHD_START_S = 10.0
+_BGP_LOOK_S = 0.2
+_BGP_SETTLE_S = 9.0
+"""Calico's timers let a session take this long: connect delay 2 s, and once more after connect retry 5 s."""
 
 
 class LabCluster:
@@ -57,10 +60,11 @@ class LabCluster:
         self.scenario = scenario
         if host is None:
             require_lab(survey())
-        self.host = host or Host()
+        self.host = host or _host_for(scenario)
         self._ssh: dict[str, SshNode] = {}
         # sshd drops privileges, which needs more than one user: not to be had in a rootless user namespace.
-        self._has_sshd = not self.host.rootless and Path(lab_node.SSHD[0]).exists()
+        root = not self.host.rootless or self.host.kernel == "uml"
+        self._has_sshd = root and Path(lab_node.SSHD[0]).exists()
         self._pool = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1))
         try:
             progress("fabric")
@@ -90,9 +94,15 @@ class LabCluster:
     def facts(self) -> dict[str, Any]:
         return {
             "transport": "ssh" if self._ssh else "direct",
-            "kernel": os.uname().release,
-            "stand_ins": ["flannel" if self.scenario.cni.plugin == "canal" else "felix", "fabric"],
+            "kernel": self.host.do("", ["uname", "-r"]).strip(),
+            "machine": "user-mode-linux" if self.host.kernel == "uml" else "namespaces",
+            "stand_ins": self._stand_ins(),
         }
+
+    def _stand_ins(self) -> list[str]:
+        if self.scenario.cni.plugin == "canal":
+            return ["flannel", "fabric"]
+        return ["felix", *(["bird"] if self.scenario.cni.backend == "bird" else []), "fabric"]
 
     def run(self, where: str, line: str, timeout_s: float) -> Result:
         if where in self._ssh:
@@ -120,6 +130,8 @@ class LabCluster:
         for node in self.nodes:
             host_key = Ed25519PrivateKey.generate()
             files[node.name] = lab_node.name_files(node) | lab_node.ssh_files(_private(host_key), _public(login))
+            if self.scenario.cni.backend == "bird":
+                files[node.name][bird.FILE] = bird.configuration(node, self.scenario)
             if self._has_sshd:
                 self._ssh[node.name] = self._connection(node.name, login, host_key)
         self.host.spaces(
@@ -147,6 +159,9 @@ class LabCluster:
             self._each(lambda node: self._report(node, (), felix.READY), self.nodes)
         else:
             self._each(self._program_felix, self.nodes)
+        if self.scenario.cni.backend == "bird":
+            self._each(self._start_bird, self.nodes)
+            self._each(self._write_learned, self.nodes)
 
     def _program_felix(self, node: Node) -> None:
         links = json.loads(self.host.do(node.name, ["ip", "-json", "addr"]))
@@ -159,6 +174,25 @@ class LabCluster:
         script = ["sh", "-c", "mkdir -p /run/log && cat > /run/log/calico-node.log"]
         self.host.do(node.name, script, "".join(f"{line}\n" for line in log))
         self.host.health(node.name, READINESS_PORT, health)
+
+    def _start_bird(self, node: Node) -> None:
+        self.host.apply(node.name, bird.accept_mapped(node, self.scenario))
+        self.host.spawn(node.name, bird.BIRD)
+
+    def _write_learned(self, node: Node) -> None:
+        """Give the sessions the time that they may take, then do what Calico's BIRD does with what it learned."""
+        deadline = time.monotonic() + _BGP_SETTLE_S
+        while self._sessions(node) != "all established" and time.monotonic() < deadline:
+            time.sleep(_BGP_LOOK_S)
+        learned = self._birdcl(node, "show route all")
+        self.host.apply(node.name, Settings(ip=bird.tunnel_routes(node, self.scenario, learned)))
+
+    def _sessions(self, node: Node) -> str:
+        lines = [line for line in self._birdcl(node, "show protocols").splitlines() if line.startswith("Mesh_")]
+        return "all established" if lines and all("Established" in line for line in lines) else "not yet"
+
+    def _birdcl(self, node: Node, request: str) -> str:
+        return self.host.run(node.name, ["birdcl", "-s", BIRD_SOCKET, *request.split()]).stdout
 
     def _mac(self, node: str, device: str) -> str:
         link = json.loads(self.host.do(node, ["ip", "-json", "link", "show", device]))[0]
@@ -179,6 +213,20 @@ class LabCluster:
                 log = self.host.run(node.name, ["cat", "/run/sshd.log"]).stdout
                 raise LabError("its sshd does not answer", where=node.name, seen=log or result.stderr)
             time.sleep(0.02)
+
+
+def needs(scenario: Scenario) -> frozenset[str]:
+    """What a kernel must have for this scenario: keys of `lab.host.TRIALS`."""
+    slow = scenario.internet.latency_ms or scenario.internet.jitter_ms or scenario.internet.loss_percent
+    delayed = slow or any(site.latency_ms for site in scenario.sites)
+    return frozenset({"ipip" if scenario.cni.backend == "bird" else "vxlan", *(["netem"] if delayed else [])})
+
+
+def _host_for(scenario: Scenario) -> Host:
+    """This machine's own kernel where it has all that the scenario needs, else user-mode Linux."""
+    if lacking(needs(scenario)):
+        return Host("uml", connections=2 * len(scenario.nodes))
+    return Host()
 
 
 def _private(key: Ed25519PrivateKey) -> str:

@@ -216,6 +216,8 @@ class Agent:
 
     def enter(self, space: str) -> None:
         """Put this thread into a namespace; the lab's own is called ``""``."""
+        if space and space not in self.held:
+            raise OSError("no such namespace")
         for descriptor, kind in self.held[space] if space else []:
             if kind == CLONE_NEWNS:
                 _call("unshare", CLONE_FS)  # only a thread with a root directory of its own may change its mounts
@@ -344,7 +346,7 @@ class Agent:
         number, operation = request.pop("id"), request.pop("op")
         try:
             return {"id": number, **operations[operation](**request)}
-        except (OSError, subprocess.SubprocessError, KeyError) as problem:
+        except (OSError, subprocess.SubprocessError) as problem:
             return {"id": number, "error": f"{operation} {request.get('space', '')}: {problem}"}
 
 

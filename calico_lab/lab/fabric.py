@@ -8,7 +8,7 @@ are iptables rules with a comment that names them (`DROPS`), so that the fabric 
 
 from __future__ import annotations
 
-from ..scenario import Node, Scenario
+from ..scenario import Node, Scenario, Site
 from .settings import Settings
 
 __all__ = ["DROPS", "INTERNET", "build", "router"]
@@ -55,6 +55,8 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
         own = _router_settings()
         own.ip += [f"addr add {near}/30 dev wan", "link set wan up", f"route add default via {far}"]
         internet.ip += [f"addr add {far}/30 dev {port}", f"link set {port} up"]
+        own.tc, towards_site = _delays(scenario, site, port)
+        internet.tc += towards_site
         nodes = [node for node in scenario.nodes if node.site == site.name]
         for index, node in enumerate(nodes, start=1):
             _attach(node, f"port{index}", here, links, own, scenario.cloud(site.name).source_check)
@@ -69,6 +71,22 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
             ]
         settings[here] = own
     return links, settings
+
+
+def _delays(scenario: Scenario, site: Site, port: str) -> tuple[list[str], list[str]]:
+    """netem on both ends of a site's link: its share of the latency each way, jitter and loss once each way."""
+    internet = scenario.internet
+    share_ms = site.latency_ms if site.latency_ms is not None else internet.latency_ms / 2
+    away = f"delay {share_ms:g}ms" if share_ms else ""
+    back = away
+    if internet.jitter_ms:
+        back = f"delay {share_ms:g}ms {internet.jitter_ms:g}ms"
+    if internet.loss_percent:
+        back += f" loss {internet.loss_percent:g}%"
+    return (
+        [f"qdisc add dev wan root netem {away}"] if away else [],
+        [f"qdisc add dev {port} root netem {back}"] if back else [],
+    )
 
 
 def _attach(node: Node, port: str, here: str, links: list[str], own: Settings, source_check: bool) -> None:
@@ -97,6 +115,5 @@ def _router_settings() -> Settings:
             "net.ipv4.conf.default.rp_filter": "0",
             "net.ipv4.conf.all.send_redirects": "0",
             "net.ipv4.conf.default.send_redirects": "0",
-            "net.ipv6.conf.all.disable_ipv6": "1",
         },
     )

@@ -1,16 +1,17 @@
-"""Stands in for Felix 3.22: programs a node's kernel as Felix does in VXLAN mode.
+"""Stands in for Felix 3.22: programs a node's kernel as Felix does with backend vxlan or bird.
 
 What Felix does was read in projectcalico/calico v3.22.0 (felix/dataplane/linux/vxlan_mgr.go, felix/routetable,
 felix/rules); Felix itself does not run here. Modelled is a node that was annotated before Felix started. Not modelled:
 workload policy (pods may send and receive everything) and the resync that puts hand-made changes back within 90 s.
 
-The decision that matters is Felix's own: the tunnel's parent is the first interface that *has the node's address*,
+The decision that matters for VXLAN is Felix's own: the tunnel's parent is the first interface that *has the node's address*,
 found by looking at the kernel's addresses, not at routes. If none has it there is no device, no tunnel route, no
 neighbour and no FDB entry; Felix warns once a second and stays ready.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from ..calico import Tunnel, node_address, tunnel, vtep_mac
 from ..scenario import Node, Scenario
 from .settings import Settings
 
-__all__ = ["MTU_INTERFACES", "READY", "Dataplane", "dataplane"]
+__all__ = ["MTU_INTERFACES", "READY", "Dataplane", "dataplane", "same_subnet"]
 
 MTU_INTERFACES = re.compile(r"^((en|wl|ww|sl|ib)[opsx].*|(eth|wlan|wwan).*)")
 """Interfaces whose MTU counts (felix/config/config_params.go, MTUIfacePattern)."""
 
-_BLACKHOLE_PROTOCOL = 80  # felix/dataplane/linux/int_dataplane.go, defaultVXLANProto
+_VXLAN_PROTOCOL = 80  # of Felix's own routes: felix/dataplane/linux/int_dataplane.go, defaultVXLANProto
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,16 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
     links : sequence of dict
         ``ip -json addr`` of the node.
     """
-    cni, device = scenario.cni, tunnel(scenario.cni)
-    own_ip = node_address(node, cni).split("/")[0]
-    peers = scenario.peers(node)
+    device = tunnel(scenario.cni)
     settings = Settings(
-        ip=[f"route add blackhole {node.block} proto {_BLACKHOLE_PROTOCOL}"],
-        ipset=_ipsets(node, scenario),
-        iptables=_iptables(device),
-        sysctl={"net.ipv4.ip_forward": "1"},
+        ipset=_ipsets(node, scenario), iptables=_iptables(device), sysctl={"net.ipv4.ip_forward": "1"}
     )
+    mtu = min(link["mtu"] for link in links if MTU_INTERFACES.match(link["ifname"])) - device.overhead_bytes
+    if scenario.cni.backend == "bird":
+        _add_ipip(settings, node, links, mtu)
+        return Dataplane(settings, (), READY)
+    own_ip = _bare(node, scenario)
+    settings.ip.append(f"route add blackhole {node.block} proto {_VXLAN_PROTOCOL}")
     parent = next((link["ifname"] for link in links if own_ip in _addresses(link)), None)
     if parent is None:
         warning = (
@@ -64,22 +66,51 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
             f"error=Unable to find parent interface with address {own_ip}"
         )
         return Dataplane(settings, (_log("WARNING", "felix/vxlan_mgr.go 496", warning),), READY)
-    mtu = min(link["mtu"] for link in links if MTU_INTERFACES.match(link["ifname"])) - device.overhead_bytes
+    _add_vxlan(settings, node, scenario, parent, mtu)
+    return Dataplane(settings, (), READY)
+
+
+def _add_vxlan(settings: Settings, node: Node, scenario: Scenario, parent: str, mtu: int) -> None:
+    """The device, and for each peer a route, a neighbour and an FDB entry (vxlan_mgr.go, route_table.go)."""
+    device = tunnel(scenario.cni)
     settings.ip += [
         f"link add {device.device} txqueuelen 0 address {vtep_mac(node.name)} "
-        f"type vxlan id {device.vni} local {own_ip} dev {parent} dstport {device.port} nolearning",
-        f"link set {device.device} mtu {mtu}",
-        f"addr add {node.tunnel_ip}/32 dev {device.device}",
-        f"link set {device.device} up",
+        f"type vxlan id {device.vni} local {_bare(node, scenario)} dev {parent} dstport {device.port} nolearning",
+        *_dressed(device.device, node, mtu),
     ]
-    for peer in peers:
-        mac, peer_ip = vtep_mac(peer.name), node_address(peer, cni).split("/")[0]
-        settings.ip += [
-            f"neigh replace {peer.tunnel_ip} lladdr {mac} dev {device.device} nud permanent",
-            f"route add {peer.block} via {peer.tunnel_ip} dev {device.device} onlink",
-        ]
+    for peer in scenario.peers(node):
+        mac, peer_ip = vtep_mac(peer.name), _bare(peer, scenario)
+        settings.ip.append(f"neigh replace {peer.tunnel_ip} lladdr {mac} dev {device.device} nud permanent")
         settings.bridge.append(f"fdb replace {mac} dev {device.device} dst {peer_ip} self permanent")
-    return Dataplane(settings, (), READY)
+        if scenario.cni.vxlan == "CrossSubnet" and same_subnet(node, peer, scenario):
+            settings.ip.append(f"route add {peer.block} via {peer_ip} dev {parent} proto {_VXLAN_PROTOCOL}")
+        else:
+            settings.ip.append(f"route add {peer.block} via {peer.tunnel_ip} dev {device.device} onlink")
+
+
+def _add_ipip(settings: Settings, node: Node, links: Sequence[dict[str, Any]], mtu: int) -> None:
+    """tunl0, without local, remote or parent: routing chooses its outer source (ipip_mgr.go). Routes are BIRD's."""
+    if not any(link["ifname"] == "tunl0" for link in links):
+        settings.ip.append("tunnel add tunl0 mode ipip")
+    settings.ip += _dressed("tunl0", node, mtu)
+
+
+def _dressed(device: str, node: Node, mtu: int) -> list[str]:
+    return [
+        f"link set {device} mtu {mtu}",
+        f"addr add {node.tunnel_ip}/32 dev {device}",
+        f"link set {device} up",
+    ]
+
+
+def same_subnet(node: Node, peer: Node, scenario: Scenario) -> bool:
+    """Whether the node's annotation, as a network, has the peer's address: what CrossSubnet goes by."""
+    network = ipaddress.ip_network(node_address(node, scenario.cni), strict=False)
+    return ipaddress.ip_address(_bare(peer, scenario)) in network
+
+
+def _bare(node: Node, scenario: Scenario) -> str:
+    return node_address(node, scenario.cni).split("/")[0]
 
 
 READY = {"/liveness": 200, "/readiness": 200}
@@ -91,12 +122,14 @@ def _addresses(link: dict[str, Any]) -> set[str]:
 
 
 def _ipsets(node: Node, scenario: Scenario) -> list[str]:
-    """Felix's sets: who may send VXLAN here, and the pools (felix/dataplane/linux/vxlan_mgr.go, masq_mgr.go)."""
-    members = {
-        "all-vxlan-net": [node_address(peer, scenario.cni).split("/")[0] for peer in scenario.peers(node)],
-        "all-ipam-pools": [str(scenario.cni.ip_pool)],
-        "masq-ipam-pools": [str(scenario.cni.ip_pool)],
-    }
+    """Felix's sets: who may send to the tunnel here, and the pools (vxlan_mgr.go, ipip_mgr.go, masq_mgr.go)."""
+    peers = [_bare(peer, scenario) for peer in scenario.peers(node)]
+    if scenario.cni.backend == "bird":
+        senders = {"all-hosts-net": [_bare(node, scenario), *peers]}
+    else:
+        senders = {"all-vxlan-net": peers}
+    pool = [str(scenario.cni.ip_pool)]
+    members = senders | {"all-ipam-pools": pool, "masq-ipam-pools": pool}
     return [
         line
         for name, addresses in members.items()
@@ -106,7 +139,10 @@ def _ipsets(node: Node, scenario: Scenario) -> list[str]:
 
 def _iptables(device: Tunnel) -> dict[str, list[str]]:
     """Felix's static chains as far as they touch the tunnel (felix/rules/static.go, nat.go)."""
-    vxlan = f"-p udp -m multiport --dports {device.port}"
+    if device.port is None:
+        packets, senders, name = "-p 4", "cali40all-hosts-net", "IPIP"
+    else:
+        packets, senders, name = f"-p udp -m multiport --dports {device.port}", "cali40all-vxlan-net", "VXLAN"
     return {
         "raw": [
             ":cali-PREROUTING - [0:0]",
@@ -119,12 +155,12 @@ def _iptables(device: Tunnel) -> dict[str, list[str]]:
             ":cali-OUTPUT - [0:0]",
             "-I INPUT -j cali-INPUT",
             "-I OUTPUT -j cali-OUTPUT",
-            f'-A cali-INPUT {vxlan} -m comment --comment "Allow VXLAN packets from whitelisted hosts" '
-            "-m set --match-set cali40all-vxlan-net src -m addrtype --dst-type LOCAL -j ACCEPT",
-            f'-A cali-INPUT {vxlan} -m comment --comment "Drop VXLAN packets from non-whitelisted hosts" '
+            f'-A cali-INPUT {packets} -m comment --comment "Allow {name} packets from whitelisted hosts" '
+            f"-m set --match-set {senders} src -m addrtype --dst-type LOCAL -j ACCEPT",
+            f'-A cali-INPUT {packets} -m comment --comment "Drop {name} packets from non-whitelisted hosts" '
             "-m addrtype --dst-type LOCAL -j DROP",
-            f'-A cali-OUTPUT {vxlan} -m comment --comment "Allow VXLAN packets to other whitelisted hosts" '
-            "-m addrtype --src-type LOCAL -m set --match-set cali40all-vxlan-net dst -j ACCEPT",
+            f'-A cali-OUTPUT {packets} -m comment --comment "Allow {name} packets to other whitelisted hosts" '
+            f"-m addrtype --src-type LOCAL -m set --match-set {senders} dst -j ACCEPT",
         ],
         "nat": [
             ":cali-POSTROUTING - [0:0]",

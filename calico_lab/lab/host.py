@@ -196,7 +196,8 @@ class Host:
         """
         done = self.run(space, argv, stdin)
         if done.code != 0:
-            raise LabError(f"{' '.join(argv)} failed", where=space or "lab", seen=done.stderr.strip())
+            why = done.stderr.strip() or (f"exit code {done.code}" if done.code is not None else "no end in time")
+            raise LabError(f"{' '.join(argv)} failed", where=space or "lab", seen=why)
         return done.stdout
 
     def apply(self, space: str, settings: Settings) -> None:

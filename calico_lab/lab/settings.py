@@ -14,8 +14,8 @@ class Settings:
 
     Attributes
     ----------
-    ip, bridge : list of str
-        Lines of ``ip -batch`` and ``bridge -batch``.
+    ip, bridge, tc : list of str
+        Lines of ``ip -batch``, ``bridge -batch`` and ``tc -batch``.
     ipset : list of str
         Lines of ``ipset restore``.
     iptables : dict of str to list of str
@@ -27,6 +27,7 @@ class Settings:
     ipset: list[str] = field(default_factory=list)
     iptables: dict[str, list[str]] = field(default_factory=dict)
     bridge: list[str] = field(default_factory=list)
+    tc: list[str] = field(default_factory=list)
     sysctl: dict[str, str] = field(default_factory=dict)
 
     def batches(self) -> Iterator[tuple[list[str], str]]:
@@ -40,6 +41,8 @@ class Settings:
             yield ["iptables-restore", "--noflush"], _text(lines)
         if self.bridge:
             yield ["bridge", "-batch", "-"], _text(self.bridge)
+        if self.tc:
+            yield ["tc", "-batch", "-"], _text(self.tc)
 
 
 def _text(lines: list[str]) -> str:
