@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
@@ -33,7 +33,7 @@ Encapsulation = Literal["Always", "CrossSubnet", "Never"]
 
 
 def _cloud(name: object) -> object:
-    if name not in CLOUDS:
+    if name not in list(CLOUDS):  # a list in the file is no key to look up
         raise ValueError(f"unknown cloud, allowed: {', '.join(CLOUDS)}")
     return name
 
@@ -108,12 +108,14 @@ class Cni(_Part):
 
     @model_validator(mode="after")
     def _one_tunnel(self) -> Cni:
-        """The backend and the pools have to agree: Felix carries VXLAN, BIRD carries IPIP (calico, config-options.md)."""
+        """Backend and pools have to agree: Felix carries VXLAN, BIRD carries IPIP (calico, config-options.md)."""
         own, other = ("vxlan", "ipip") if self.backend == "vxlan" else ("ipip", "vxlan")
         if getattr(self, other) != "Never":
             raise ValueError(f"{other}: {getattr(self, other)} does not go with backend {self.backend}, allowed: Never")
         if getattr(self, own) == "Never":
-            raise ValueError(f"{own}: Never leaves backend {self.backend} without a tunnel, allowed: Always, CrossSubnet")
+            raise ValueError(
+                f"{own}: Never leaves backend {self.backend} without a tunnel, allowed: Always, CrossSubnet"
+            )
         if self.plugin == "canal" and (self.backend, self.vxlan) != ("vxlan", "Always"):
             raise ValueError("canal's flannel knows only backend: vxlan with vxlan: Always")
         return self
@@ -143,7 +145,8 @@ class Expected(_Part):
     """What the result should be, to be compared with the measurement and never fed into it."""
 
     installed: bool
-    ping: bool | None
+    ping: bool | None = None
+    """None where it is not even tried: the CNI is not installed."""
     cause: str | None = None
     source: str
 
@@ -397,6 +400,8 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
+            if not isinstance(key, Hashable):
+                continue  # refused below
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key} stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
@@ -465,6 +470,8 @@ def _nearest(word: str, allowed: Iterable[str]) -> str:
 def _explain(error: ValidationError, where: str) -> ScenarioError:
     """The first of pydantic's complaints, on one line."""
     first, *others = error.errors()
+    # A list with a wrong item is complained of once more, as too short.
+    others = [other for other in others if first["loc"][: len(other["loc"])] != other["loc"]]
     more = f" ({len(others)} more after this one)" if others else ""
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     place = f"{where}: {key}" if key else where
