@@ -25,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .errors import RecordingError
+from .errors import RecordingError, ScenarioError
 from .scenario import Scenario
 
 __all__ = ["FORMAT", "Capture", "Recording", "Writer", "now", "redact", "write_atomically"]
@@ -82,7 +82,8 @@ class Recording:
     Raises
     ------
     RecordingError
-        If the folder has no manifest, or one of another format; from `text`, if a file is missing or was changed.
+        If the folder has no manifest, or one of another format; from `scenario`, if this version does not know what
+        it says; from `text`, if a file is missing or was changed.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -97,17 +98,23 @@ class Recording:
             raise RecordingError(
                 "not a manifest", where=f"{folder}/manifest.json", seen=str(problem), todo="record again"
             ) from None
-        if self.manifest.get("format") != FORMAT:
+        found = self.manifest.get("format", "none") if isinstance(self.manifest, dict) else "none"
+        if found != FORMAT:
             raise RecordingError(
                 "another format",
                 where=f"{folder}/manifest.json",
-                seen=self.manifest.get("format"),
+                seen=found,
                 todo=f"this version reads format {FORMAT}",
             )
 
     @cached_property
     def scenario(self) -> Scenario:
-        return Scenario.of(self.manifest["scenario"], where=f"{self.folder}/manifest.json: scenario")
+        try:
+            return Scenario.of(self.manifest["scenario"], where=f"{self.folder}/manifest.json: scenario")
+        except ScenarioError as error:
+            raise RecordingError(
+                error.what, where=error.where, seen=error.seen, todo="use the version that recorded it, or record again"
+            ) from None
 
     @cached_property
     def captures(self) -> tuple[Capture, ...]:
@@ -230,6 +237,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 _SECRETS = (
     re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----)", re.DOTALL),
     re.compile(r"((?:client-key-data|token|password|[Aa]uthorization):\s*)\S[^\n]*()"),
+    re.compile(r'("(?:client-key-data|token|password|[Aa]uthorization)":\s*")[^"]*(")'),
 )
 
 
