@@ -1,26 +1,50 @@
-"""What each cloud's network does to a packet, as data.
+"""What each cloud's network does to a packet, and how far apart regions are, as data.
 
-The values are what the cloud's own documents say, not what was observed in a cloud: the local lab enforces them, and
-the checks explain with them. Each datum names the document and the day it was read.
+The values are what the clouds' own documents say, not what was observed in a cloud: the local lab enforces them, and
+the checks explain with them. Each datum names the document and the day it was read, or says that it is an assumption.
+The data stand in ``clouds.yaml``.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
 
-__all__ = ["CLOUDS", "Cloud", "Source"]
+import yaml
+from pydantic import BaseModel, ConfigDict, model_validator
+
+__all__ = ["CLOUDS", "ROUND_TRIPS", "Cloud", "RoundTrips", "Source", "load", "round_trip_ms"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a datum comes from: the document's title and address, and the ISO date it was read."""
+    """Where a datum comes from.
+
+    Attributes
+    ----------
+    title : str
+        The document's; ``assumption`` where no document was found.
+    url : str
+        Its address; empty for an assumption.
+    read : str
+        ISO date of the day it was read, or assumed.
+    note : str
+        What it says beyond the value, and where another source conflicts; for an assumption, what was assumed and why.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     title: str
     url: str
     read: str
+    note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud:
     """One cloud's network, as a node on it sees it.
 
@@ -40,69 +64,88 @@ class Cloud:
         A public address is mapped 1:1 onto the NIC's private address, and only onto that.
     source_check : bool
         A packet whose source is not the NIC's own private address is dropped.
+    blocked_protocols : tuple of int
+        IP protocol numbers (IANA's) that the network drops whatever the security groups say; 4 is IP-in-IP.
     sources : dict of str to Source
-        For each of the fields above that is not self-evident, where it stands.
+        For each of the fields above whose value the data give, where it stands.
     """
 
     title: str
     nic: str
     mtu_bytes: int
-    nic_prefix_len: int | None
+    nic_prefix_len: int | None = None
     nat: bool
     source_check: bool
+    blocked_protocols: tuple[int, ...] = ()
     sources: dict[str, Source]
 
 
-_REVIEWED = Source(
-    "Calico(vxlan) Cross-CSP 설치 검토: route and ip -d link of both nodes",
-    "https://github.com/cloud-barista/cb-mcks/pull/133",
-    "2022-04-29",
-)
+RoundTrips = dict[frozenset[str], tuple[float, Source]]
+"""For two regions, in either order, the time in ms and where it stands; one region alone means two clouds in it."""
 
-CLOUDS: dict[str, Cloud] = {
-    "aws": Cloud(
-        title="AWS",
-        nic="eth0",
-        mtu_bytes=9001,
-        nic_prefix_len=None,
-        nat=True,
-        source_check=True,
-        sources={
-            "nic": _REVIEWED,
-            "mtu_bytes": Source(
-                "Network MTU for your EC2 instance",
-                "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html",
-                "2026-11-23",
-            ),
-            "nat": Source(
-                "Enable internet access for a VPC using an internet gateway",
-                "https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html",
-                "2026-11-23",
-            ),
-            "source_check": Source(
-                "Source/destination checking, Elastic network interfaces",
-                "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-eni.html",
-                "2026-11-23",
-            ),
-        },
-    ),
-    "gcp": Cloud(
-        title="GCP",
-        nic="ens4",
-        mtu_bytes=1460,
-        nic_prefix_len=32,
-        nat=True,
-        source_check=True,
-        sources={
-            "nic": _REVIEWED,
-            "nic_prefix_len": _REVIEWED,
-            "mtu_bytes": Source("Maximum transmission unit", "https://cloud.google.com/vpc/docs/mtu", "2026-11-23"),
-            "nat": Source("IP addresses", "https://cloud.google.com/compute/docs/ip-addresses", "2026-11-23"),
-            "source_check": Source(
-                "Enable IP forwarding for instances (canIpForward)",
-                "https://cloud.google.com/vpc/docs/using-routes",
-                "2026-11-23",
-            ),
-        },
-    ),
-}
+
+def round_trip_ms(region: str, other: str) -> tuple[float, Source] | None:
+    """The round-trip time in ms between two regions (or two clouds in one), the same both ways; None if not known."""
+    return ROUND_TRIPS.get(frozenset((region, other)))
+
+
+# ---------------------------------------------------------------------- reading the data
+
+
+def load(path: Path) -> tuple[dict[str, Cloud], RoundTrips]:
+    """Clouds by key, and round trips, of a data file.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a key is unknown or missing, a value is of another type, or two regions are paired twice.
+    """
+    # As JSON, since pydantic takes a list for a tuple from there and is strict about every other type.
+    data = _Data.model_validate_json(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    return {name: cloud.cloud() for name, cloud in data.clouds.items()}, data.round_trips.by_regions()
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Datum(_Strict, Generic[T]):
+    value: T
+    source: Source
+
+
+class _Cloud(_Strict):
+    title: str
+    nic: _Datum[str]
+    nic_prefix_len: _Datum[int | None] | None = None
+    mtu_bytes: _Datum[int]
+    nat: _Datum[bool]
+    source_check: _Datum[bool]
+    blocked_protocols: _Datum[tuple[int, ...]] | None = None
+
+    def cloud(self) -> Cloud:
+        data = {name: datum for name, datum in self if isinstance(datum, _Datum)}
+        values = {name: datum.value for name, datum in data.items()}
+        return Cloud(title=self.title, **values, sources={name: datum.source for name, datum in data.items()})
+
+
+class _RoundTrips(_Strict):
+    source: Source
+    ms: list[tuple[str, str, float]]
+
+    @model_validator(mode="after")
+    def _paired_once(self) -> _RoundTrips:
+        if len(self.by_regions()) < len(self.ms):
+            raise ValueError("two regions are paired twice")
+        return self
+
+    def by_regions(self) -> RoundTrips:
+        return {frozenset((region, other)): (ms, self.source) for region, other, ms in self.ms}
+
+
+class _Data(_Strict):
+    clouds: dict[str, _Cloud]
+    round_trips: _RoundTrips
+
+
+CLOUDS, ROUND_TRIPS = load(Path(__file__).with_suffix(".yaml"))
