@@ -116,6 +116,24 @@ class Page:
         text = self.words(key, **values)
         return Block({"text/markdown": text, "text/plain": text})
 
+    def verdict(self, values: Mapping[str, object], line: str) -> Block:
+        """An outcome: in HTML a box of values under their headings, in Markdown one line.
+
+        Parameters
+        ----------
+        values : mapping
+            Shown as in a table, under ``column.<name>``.
+        line : str
+            The same in a sentence, Markdown.
+        """
+        pairs = (
+            f"<div><dt>{_inline_html(self.words(f'column.{name}'))}</dt>"
+            f"<dd>{_inline_html(self._cell(name, value))}</dd></div>"
+            for name, value in values.items()
+        )
+        box = "\n".join(['<dl class="verdict">', *pairs, "</dl>"])
+        return Block({"text/html": box, "text/markdown": line, "text/plain": line})
+
     def table(
         self,
         frame: pd.DataFrame,

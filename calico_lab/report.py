@@ -295,7 +295,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """A body cut in two where the table of contents goes: after the document's title."""
+    """A body cut in two where the table of contents goes: after the title and its block, before the first h2."""
 
     head: str
     rest: str
@@ -323,8 +323,8 @@ def _outline(body: str) -> _Outline:
             entries[-1].children.append(entry)
         return f'<h{level} id="{anchor}">{text}</h{level}>'
 
-    head, title_end, rest = _HEADING.sub(anchored, body).partition("</h1>")
-    return _Outline(head + title_end, rest, entries) if title_end else _Outline("", head, entries)
+    head, chapter, rest = _HEADING.sub(anchored, body).partition("<h2 ")
+    return _Outline(head, chapter + rest, entries)
 
 
 def _prefer(*mime_types: str) -> Config:

@@ -155,15 +155,21 @@ class Review:
         )
 
     def heading(self) -> Block:
-        """Title, where it comes from, and the verdict."""
-        parts = [f"# {self.title}", self.words("review.subtitle", **self.facts), self.headline]
-        return self._markdown("\n\n".join(parts))
+        """Title, and where it comes from."""
+        return self._markdown(f"# {self.title}\n\n{self.words('review.subtitle', **self.facts)}")
+
+    def outcome(self) -> Block:
+        """The verdict, in a box where there is one."""
+        measured = {"installed": self.verdict.installed, "ping": self.verdict.ping, "cause": self._cause()}
+        return self.page.verdict({**measured, "agrees": self.agrees}, self.headline)
 
     def notes(self) -> Block:
         """What stands in for what in this recording, and how its commands reached the nodes."""
         facts = self.recording.manifest["facts"]
         provider = self.facts["provider"] if self.facts["provider"] == "lab" else "other"
         keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
+        if facts.get("machine") == "user-mode-linux":
+            keys.append("review.machine.user-mode-linux")
         if "transport" in facts:
             keys.append(f"review.transport.{facts['transport']}")
         notes = "\n".join(f"* {self.words(key, **self.facts)}" for key in keys)

@@ -68,6 +68,19 @@ def rows(block):
     return [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines[2:]]
 
 
+class TestVerdict:
+    def test_is_a_box_in_html_and_a_line_in_markdown(self, korean):
+        block = korean.verdict({"installed": True, "ping": False, "cause": "<없음>"}, "**결과** — 설치 O")
+        assert block.data["text/html"].splitlines() == [
+            '<dl class="verdict">',
+            "<div><dt>설치</dt><dd>O</dd></div>",
+            "<div><dt><code>ping</code></dt><dd>X</dd></div>",
+            "<div><dt>원인</dt><dd>&lt;없음&gt;</dd></div>",
+            "</dl>",
+        ]
+        assert block.data["text/markdown"] == "**결과** — 설치 O"
+
+
 class TestTable:
     def test_is_the_review_documents_table(self, korean):
         frame = pd.DataFrame(

@@ -20,7 +20,7 @@ LONG = "66:f6:10:93:e0:06 dev vxlan.calico dst 54.64.9.64 self permanent " * 3
 
 CELLS = [
     new_code_cell('scenario = "none"  # name of a scenario\nlanguage = "ko"', metadata={"tags": ["parameters"]}),
-    new_markdown_cell("# Calico(vxlan) Cross-CSP 설치 검토"),
+    new_markdown_cell("# Calico(vxlan) Cross-CSP 설치 검토\n\n> 시나리오 `cross-vxlan`"),
     new_code_cell(
         "import pandas as pd\nfrom matplotlib.figure import Figure\n"
         "from IPython.display import Markdown, display\nfrom calico_lab.page import Page\npage = Page(language)"
@@ -121,8 +121,12 @@ class TestHtml:
         assert "In [" not in html
         assert "Out[" not in html
 
-    def test_contents_follow_the_title_and_nest(self, html):
-        contents = html.partition("</h1>")[2].partition("</nav>")[0]
+    def test_contents_stand_between_the_first_block_and_the_first_chapter(self, html):
+        order = ["<h1", "<blockquote>", "<nav", "</nav>", "<h2"]
+        assert sorted(order, key=html.index) == order
+
+    def test_contents_nest(self, html):
+        contents = "<nav" + html.partition("<nav")[2].partition("</nav>")[0]
         assert re.sub(r">\s+<", "><", contents).strip() == (
             '<nav aria-label="목차"><p>목차</p><ol>'
             '<li><a href="#개요">개요</a><ol>'
@@ -166,7 +170,7 @@ class TestMarkdown:
         table = markdown[markdown.index("| 노드") : markdown.index("c-1 `bridge")]
         assert table.splitlines()[0] == "| 노드 | 결과 | 설치 | `ping` | 경로 | 라우팅 | 근거 |"
         assert markdown.replace(table, "TABLE\n\n").replace(LONG * 3, "RAW\n") == (
-            "# Calico(vxlan) Cross-CSP 설치 검토\n\n"
+            "# Calico(vxlan) Cross-CSP 설치 검토\n\n> 시나리오 `cross-vxlan`\n\n"
             "## 개요\n\n* 본문 `ping` [링크](https://github.com/itnpeople/cbctl)\n\n"
             "### 시나리오 cross-vxlan\n\n"
             "## 결과 <기타>\n\n### [주요](https://www.tigera.io) `route`\n\n### 같은 제목\n\n## 같은 제목\n\n"
