@@ -28,6 +28,24 @@ def test_the_clouds_are_those_of_the_review_and_six_more() -> None:
     assert list(CLOUDS) == ["aws", "gcp", "azure", "alibaba", "tencent", "ibm", "openstack", "ncp"]
 
 
+@pytest.mark.parametrize(
+    ("cloud", "nic", "mtu_bytes", "nic_prefix_len"),
+    [pytest.param("aws", "eth0", 9001, None, id="aws"), pytest.param("gcp", "ens4", 1460, 32, id="gcp")],
+)
+def test_a_clouds_nic_is_the_documents(cloud: str, nic: str, mtu_bytes: int, nic_prefix_len: int | None) -> None:
+    """The document's tunnels have 50 bytes less, 8951 and 1410, and its GCP node has no route of its subnet."""
+    assert (CLOUDS[cloud].nic, CLOUDS[cloud].mtu_bytes, CLOUDS[cloud].nic_prefix_len) == (
+        nic,
+        mtu_bytes,
+        nic_prefix_len,
+    )
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_cloud_maps_public_addresses_and_checks_sources(cloud: str) -> None:
+    assert (CLOUDS[cloud].nat, CLOUDS[cloud].source_check) == (True, True)
+
+
 @pytest.mark.parametrize("name", [name for name in CLOUDS if name not in ("aws", "gcp")])
 def test_every_fact_has_a_source(name: str) -> None:
     assert tuple(CLOUDS[name].sources) == FACTS
@@ -43,8 +61,8 @@ def test_what_is_left_out_is_the_default(name: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 class TestEachSource:
-    def test_is_a_document_or_says_that_it_is_assumed(self, source: Source) -> None:
-        document = source.title != "assumption" and source.url.startswith("https://")
+    def test_is_a_titled_document_or_says_that_it_is_assumed(self, source: Source) -> None:
+        document = source.title not in ("", "assumption") and source.url.startswith("https://")
         assumed = source.title == "assumption" and not source.url and source.note.startswith("assumed: ")
         assert document != assumed
 
