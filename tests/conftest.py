@@ -43,11 +43,14 @@ def _what_the_lab_lacks() -> str | None:
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | Scenario], Recording]:
-    """What the local lab leaves of a scenario, by name or as a `Scenario`: recorded when first asked for."""
+    """What the local lab leaves of a scenario, by name or as a `Scenario`: recorded when first asked for.
+
+    By name without the internet's delay: many kernels have no netem, and the lab's other kernel takes longer to start.
+    """
     made: dict[str, Recording] = {}
 
     def recording_of(wanted: str | Scenario) -> Recording:
-        scenario = Scenario.load(wanted) if isinstance(wanted, str) else wanted
+        scenario = Scenario.load(wanted, {"internet.latency_ms": 0}) if isinstance(wanted, str) else wanted
         key = scenario.model_dump_json()
         if key not in made:
             folder: Path = tmp_path_factory.mktemp(scenario.name) / "recording"
