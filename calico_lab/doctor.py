@@ -262,8 +262,9 @@ def _sshd(host: _Host) -> str | None:
     if sshd is None or not _is_root():
         return None
     key = "/run/sshd/key"
+    # -n, or mount would first note this in the machine's own /run/mount.
     return host.in_namespace(
-        "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && "
+        "mount -n -t tmpfs none /run && mkdir -m 755 /run/sshd && "
         f"ssh-keygen -q -t ed25519 -N '' -f {key} && {sshd} -t -f /dev/null -h {key} && echo checked its configuration"
     )
 
