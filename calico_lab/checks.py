@@ -170,11 +170,10 @@ def ready(tables: Tables) -> Iterator[Finding]:
     """The CNI daemon's own readiness: what decides between 1/1 and 0/1 Running."""
     next_command = f"kubectl -n kube-system get pods -l k8s-app={tunnel(tables.scenario.cni).workload} -o wide"
     for node in _nodes(tables):
-        answered = tables.readiness[tables.readiness["node"] == node.name]
-        if answered.empty or answered["http_code"].isna().all():
+        row = next((row for row in tables.where("readiness", node=node.name) if not pd.isna(row.http_code)), None)
+        if row is None:
             yield _skip("ready", node.name, tables, "readiness")
             continue
-        row = next(rows(answered))
         result: Result = "pass" if row.http_code in (200, 204) else "fail"
         yield Finding("ready", result, node.name, result, {"code": row.http_code}, (evidence(row),), next_command)
 
@@ -212,9 +211,9 @@ def device_present(tables: Tables) -> Iterator[Finding]:
         if link is not None:
             yield Finding("device-present", "pass", node.name, "pass", {"device": device}, (evidence(link),))
             continue
-        log = tables.log[(tables.log["node"] == node.name) & tables.log["message"].str.contains("parent interface")]
-        places = [_file(tables, node.name, "ip-link"), *(evidence(row) for row in rows(log.head(1)))]
-        case = "fail" if log.empty else "fail-no-parent"
+        log = [line for line in tables.where("log", node=node.name) if "parent interface" in line.message]
+        places = [_file(tables, node.name, "ip-link"), *map(evidence, log[:1])]
+        case = "fail-no-parent" if log else "fail"
         values = {"device": device, "address": node.node_address.split("/")[0]}
         command = f"kubectl -n kube-system logs {tunnel(tables.scenario.cni).workload}-… -c calico-node | grep -i vxlan"
         yield Finding("device-present", "fail", node.name, case, values, tuple(places), command)
@@ -230,15 +229,15 @@ def route_to_block(tables: Tables) -> Iterator[Finding]:
         if tables.unread(node.name, "ip-route"):
             yield _skip("route-to-block", node.name, tables, "ip-route")
             continue
-        routes = tables.routes[(tables.routes["node"] == node.name) & (tables.routes["destination"] == peer.block)]
-        good = routes[(routes["dev"] == device.name) & (routes["type"] == "unicast")]
+        routes = tables.where("routes", node=node.name, destination=peer.block)
+        good = [route for route in routes if route.dev == device.name and route.type == "unicast"]
         values = {"block": peer.block, "peer": peer.name, "device": device.name}
         command = f"ip route get {_first_pod(tables, peer.name)}"
-        if good.empty:
-            places = tuple(map(evidence, rows(routes))) or (_file(tables, node.name, "ip-route"),)
+        if not good:
+            places = tuple(map(evidence, routes)) or (_file(tables, node.name, "ip-route"),)
             yield Finding("route-to-block", "fail", node.name, "fail", values, places, command)
         else:
-            yield Finding("route-to-block", "pass", node.name, "pass", values, (evidence(next(rows(good))),))
+            yield Finding("route-to-block", "pass", node.name, "pass", values, (evidence(good[0]),))
 
 
 @_rule("mac-agreement", cause=True)
@@ -255,16 +254,16 @@ def mac_agreement(tables: Tables) -> Iterator[Finding]:
             )
             continue
         tunnel_ip = _tunnel_ip(tables, peer.name, device.name)
-        arp = tables.neighbours[(tables.neighbours["node"] == node.name) & (tables.neighbours["dst"] == tunnel_ip)]
-        fdb = _fdb(tables, node.name, device.name, theirs.mac)
+        arp = tables.where("neighbours", node=node.name, dst=tunnel_ip)
+        fdb = tables.where("fdb", node=node.name, dev=device.name, mac=theirs.mac)
         values = {
             "peer": peer.name,
             "link": theirs.mac,
-            "neigh": ", ".join(arp["mac"].dropna()) or "–",
-            "fdb": ", ".join(fdb["mac"]) or "–",
+            "neigh": ", ".join(entry.mac for entry in arp if isinstance(entry.mac, str)) or "–",
+            "fdb": ", ".join(entry.mac for entry in fdb) or "–",
         }
-        agree = set(arp["mac"]) == {theirs.mac} and not fdb.empty
-        places = (*map(evidence, rows(arp)), *map(evidence, rows(fdb)), evidence(theirs))
+        agree = {entry.mac for entry in arp} == {theirs.mac} and bool(fdb)
+        places = (*map(evidence, arp), *map(evidence, fdb), evidence(theirs))
         command = f"ip neigh show dev {device.name}; bridge fdb show dev {device.name}"
         yield Finding(
             "mac-agreement", _result(agree), node.name, _result(agree), values, places, "" if agree else command
@@ -308,15 +307,15 @@ def fdb_destination(tables: Tables) -> Iterator[Finding]:
             yield entries
             continue
         wanted = peer.node_address.split("/")[0]
-        agree = set(entries["dst"]) == {wanted}
-        values = {"peer": peer.name, "dst": ", ".join(entries["dst"]), "wanted": wanted}
+        agree = {entry.dst for entry in entries} == {wanted}
+        values = {"peer": peer.name, "dst": ", ".join(entry.dst for entry in entries), "wanted": wanted}
         yield Finding(
             "fdb-destination",
             _result(agree),
             node.name,
             _result(agree),
             values,
-            tuple(map(evidence, rows(entries))),
+            tuple(map(evidence, entries)),
             "" if agree else f"kubectl get node {peer.name} -o yaml | grep IPv4Address",
         )
 
@@ -331,19 +330,17 @@ def local_address(tables: Tables) -> Iterator[Finding]:
         if tables.unread(node.name, "ip-addr"):
             yield _skip("local-address", node.name, tables, "ip-addr")
             continue
-        owners = tables.addresses[
-            (tables.addresses["node"] == node.name) & (tables.addresses["address"] == device.local_ip)
-        ]
+        owners = tables.where("addresses", node=node.name, address=device.local_ip)
         counted = _counters(tables, node.name, device.name)
         values = {"local": device.local_ip, "device": device.name}
-        if owners.empty:
+        if not owners:
             values["carrier"] = int(counted.tx_carrier) if counted is not None and counted.tx_carrier else 0
             places = (_detail(device), _file(tables, node.name, "ip-addr"), *([evidence(counted)] if counted else []))
             yield Finding(
                 "local-address", "fail", node.name, "fail", values, places, f"ip addr show to {device.local_ip}"
             )
         else:
-            owner = next(rows(owners))
+            owner = owners[0]
             values["owner"] = owner.label if isinstance(owner.label, str) else owner.ifname
             yield Finding("local-address", "pass", node.name, "pass", values, (_detail(device), evidence(owner)))
 
@@ -391,18 +388,19 @@ def fdb_reachable(tables: Tables) -> Iterator[Finding]:
         if isinstance(entries, Finding):
             yield entries
             continue
-        entry = next(rows(entries))
-        pings = tables.pings
-        probe = pings[
-            (pings["source"] == node.name) & (pings["address"] == entry.dst) & pings["via"].isin(["public", "private"])
+        entry = entries[0]
+        sent = [
+            ping
+            for ping in tables.where("pings", source=node.name, address=entry.dst)
+            if ping.via in ("public", "private") and ping.outcome != "failed"
         ]
         values = {"peer": peer.name, "dst": entry.dst, "device": entry.dev}
-        if probe.empty or probe["outcome"].eq("failed").all():
+        if not sent:
             yield Finding(
                 "fdb-reachable", "skip", node.name, "skip", values, (evidence(entry),), f"ping -c 3 {entry.dst}"
             )
             continue
-        ping = next(rows(probe))
+        ping = sent[0]
         answered = ping.outcome == "replies"
         values |= {"received": ping.received, "transmitted": ping.transmitted}
         private = ipaddress.ip_address(entry.dst).is_private
@@ -424,24 +422,21 @@ def fdb_reachable(tables: Tables) -> Iterator[Finding]:
 @_rule("public-source")
 def public_source(tables: Tables) -> Iterator[Finding]:
     """A ping between nodes that leaves with the tunnel's source, beside one that leaves with the NIC's own."""
-    pings = tables.pings
-    for probe in rows(pings[pings["via"] == "public-source"]):
-        plain = pings[
-            (pings["source"] == probe.source) & (pings["target"] == probe.target) & (pings["via"] == "public")
-        ]
+    for probe in tables.where("pings", via="public-source"):
+        plain = tables.where("pings", source=probe.source, target=probe.target, via="public")
         values = {
             "target": probe.target,
             "detail": probe.detail,
             "received": probe.received,
             "transmitted": probe.transmitted,
         }
-        places = (probe.file if pd.isna(probe.line) else evidence(probe), *map(evidence, rows(plain)))
+        places = (probe.file if pd.isna(probe.line) else evidence(probe), *map(evidence, plain))
         if probe.outcome == "failed":
             yield Finding("public-source", "skip", probe.source, "cannot-send", values, places)
         elif probe.outcome == "replies":
             yield Finding("public-source", "pass", probe.source, "pass", values, places)
         else:
-            case = "fail" if plain["outcome"].eq("replies").any() else "fail-both"
+            case = "fail" if any(ping.outcome == "replies" for ping in plain) else "fail-both"
             yield Finding("public-source", "fail", probe.source, case, values, places)
 
 
@@ -454,27 +449,27 @@ def wire(tables: Tables) -> Iterator[Finding]:
         if tables.unread(node.name, "tcpdump") or tables.unread(peer.name, "tcpdump"):
             yield _skip("wire", node.name, tables, "tcpdump")
             continue
-        outgoing = tables.packets[
-            (tables.packets["node"] == node.name)
-            & (tables.packets["direction"] == "Out")
-            & (tables.packets["dst_ip"].isin([peer.public_ip, peer.private_ip]))
+        outgoing = [
+            packet
+            for address in (peer.public_ip, peer.private_ip)
+            for packet in tables.where("packets", node=node.name, direction="Out", dst_ip=address)
         ]
-        incoming = tables.packets[
-            (tables.packets["node"] == peer.name)
-            & (tables.packets["direction"] == "In")
-            & (tables.packets["src_ip"].isin([node.public_ip, node.private_ip]))
+        incoming = [
+            packet
+            for address in (node.public_ip, node.private_ip)
+            for packet in tables.where("packets", node=peer.name, direction="In", src_ip=address)
         ]
         values = {
             "peer": peer.name,
             "out": len(outgoing),
             "in": len(incoming),
-            "sources": ", ".join(sorted(set(outgoing["src_ip"]))),
+            "sources": ", ".join(sorted({packet.src_ip for packet in outgoing})),
         }
-        places = (*map(evidence, rows(outgoing.head(1))), *map(evidence, rows(incoming.head(1))))
-        if outgoing.empty:
+        places = tuple(map(evidence, [*outgoing[:1], *incoming[:1]]))
+        if not outgoing:
             yield Finding("wire", "skip", node.name, "silent", values, (_file(tables, node.name, "tcpdump"),))
         else:
-            arrived = not incoming.empty
+            arrived = bool(incoming)
             missing = () if arrived else (_file(tables, peer.name, "tcpdump"),)
             yield Finding("wire", _result(arrived), node.name, _result(arrived), values, (*places, *missing))
 
@@ -523,9 +518,9 @@ def _file(tables: Tables, node: str, command: str) -> str:
 
 def _skip(rule: str, node: str, tables: Tables, command: str) -> Finding:
     """No data: say which capture would decide."""
-    run = tables.captures.loc[tables.captures["command"] == command, "run"]
+    asked = tables.where("captures", command=command)
     values = {"command": command, "status": tables.unread(node, command) or "empty"}
-    return Finding(rule, "skip", node, "no-data", values, (), run.iloc[0] if len(run) else command)
+    return Finding(rule, "skip", node, "no-data", values, (), asked[0].run if asked else command)
 
 
 def _no_peer_device(rule: str, node: Any, peer: Any, device: Any) -> Finding:
@@ -535,8 +530,7 @@ def _no_peer_device(rule: str, node: Any, peer: Any, device: Any) -> Finding:
 def _device(tables: Tables, node: str) -> Any:
     """The node's tunnel device, or None."""
     name = tunnel(tables.scenario.cni).device
-    found = tables.links[(tables.links["node"] == node) & (tables.links["name"] == name)]
-    return next(rows(found), None)
+    return next(iter(tables.where("links", node=node, name=name)), None)
 
 
 def _detail(device: Any) -> str:
@@ -562,11 +556,6 @@ def _tunnel_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
                 yield node, peer, device
 
 
-def _fdb(tables: Tables, node: str, device: str, mac: str) -> pd.DataFrame:
-    fdb = tables.fdb
-    return fdb[(fdb["node"] == node) & (fdb["dev"] == device) & (fdb["mac"] == mac)]
-
-
 def _fdb_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
     """Every node and peer with the FDB entries that carry the peer's traffic: those of the MAC that ARP gives."""
     for node, peer, device in _tunnel_pairs(tables, rule):
@@ -577,33 +566,32 @@ def _fdb_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
             yield node, peer, _skip(rule, node.name, tables, "bridge-fdb")
             continue
         theirs = _device(tables, peer.name)
-        entries = _fdb(tables, node.name, device.name, theirs.mac) if theirs is not None else pd.DataFrame()
-        if entries.empty:
-            yield node, peer, Finding(rule, "skip", node.name, "no-entry", {"peer": peer.name, "device": device.name})
-        else:
+        entries = tables.where("fdb", node=node.name, dev=device.name, mac=theirs.mac) if theirs else []
+        if entries:
             yield node, peer, entries
+        else:
+            yield node, peer, Finding(rule, "skip", node.name, "no-entry", {"peer": peer.name, "device": device.name})
 
 
 def _tunnel_ip(tables: Tables, node: str, device: str) -> str | None:
-    own = tables.addresses
-    found = own[(own["node"] == node) & (own["ifname"] == device) & (own["family"] == "inet")]["address"]
-    return None if found.empty else str(found.iloc[0])
+    found = tables.where("addresses", node=node, ifname=device, family="inet")
+    return found[0].address if found else None
 
 
 def _first_pod(tables: Tables, node: str) -> str:
-    return str(tables.pods.loc[tables.pods["node"] == node, "address"].iloc[0])
+    return str(tables.where("pods", node=node)[0].address)
 
 
 def _counters(tables: Tables, node: str, device: str) -> Any:
-    found = tables.counters[(tables.counters["node"] == node) & (tables.counters["dev"] == device)]
-    return next(rows(found), None)
+    return next(iter(tables.where("counters", node=node, dev=device)), None)
 
 
 def _source_rewritten(tables: Tables, node: Any, device: Any) -> Any:
     """The SNAT rule that gives the tunnel's packets the NIC's own address, or None."""
     local = ipaddress.ip_address(device.local_ip)
-    rules = tables.iptables[(tables.iptables["node"] == node.name) & (tables.iptables["table"] == "nat")]
-    for rule in rows(rules[rules["target"].isin(["SNAT", "MASQUERADE"])]):
+    for rule in tables.where("iptables", node=node.name, table="nat"):
+        if rule.target not in ("SNAT", "MASQUERADE"):
+            continue
         to_private = rule.target == "MASQUERADE" or rule.to_source == node.private_ip
         source_fits = not isinstance(rule.src, str) or local in ipaddress.ip_network(rule.src)
         leaves_here = not isinstance(rule.out_iface, str) or rule.out_iface == node.nic
@@ -617,6 +605,5 @@ def _source_rewritten(tables: Tables, node: Any, device: Any) -> Any:
 
 def _seen_from(tables: Tables, node: Any, source: str) -> list[str]:
     """Where the outer source shows on the wire."""
-    packets = tables.packets
-    seen = packets[(packets["node"] == node.name) & (packets["direction"] == "Out") & (packets["src_ip"] == source)]
-    return [evidence(row) for row in rows(seen.head(1))]
+    seen = tables.where("packets", node=node.name, direction="Out", src_ip=source)
+    return [evidence(packet) for packet in seen[:1]]

@@ -63,6 +63,7 @@ class Tables:
         self.scenario: Scenario = recording.scenario
         self._fabric = set(recording.manifest["fabric"])
         self._read = {(capture.node, capture.command): _read(recording, capture) for capture in recording.captures}
+        self._indexes: dict[tuple[str, ...], dict[tuple[Any, ...], list[Any]]] = {}
 
     # ------------------------------------------------------------------ what was captured, and from where
 
@@ -416,6 +417,18 @@ class Tables:
             ),
             columns,
         )
+
+    def where(self, table: str, /, **values: Any) -> list[Any]:
+        """Rows of a table, as `rows` gives them, that have these values in these columns.
+
+        They are found in an index that is made once: rules ask for each of the many pairs of nodes.
+        """
+        index = self._indexes.get((table, *values))
+        if index is None:
+            index = self._indexes[(table, *values)] = {}
+            for row in rows(getattr(self, table)):
+                index.setdefault(tuple(getattr(row, column) for column in values), []).append(row)
+        return index.get(tuple(values.values()), [])
 
     def unread(self, node: str, command: str) -> str | None:
         """Why that capture gives no rows, in a word (see `captures`), or None where it was read or is empty."""
