@@ -89,7 +89,8 @@ _TAIL_VALUES = {
     "parentbus",
     "parentdev",
 }
-_END_OF_DETAILS = re.compile(r"\bnumtxqueues [0-9]+ numrxqueues [0-9]+\b")
+# A kernel that cannot steer packets between processors (CONFIG_RPS), as user-mode Linux, has no numrxqueues to show.
+_END_OF_DETAILS = re.compile(r"\bnumtxqueues [0-9]+\b")
 
 _VXLAN_VALUES = dict.fromkeys(
     ("id", "group", "remote", "local", "dev", "dstport", "tos", "ttl", "df", "flowlabel", "ageing", "maxaddr"), 1
