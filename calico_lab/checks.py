@@ -62,7 +62,7 @@ class Finding:
 
     def reason(self, words: Words) -> str:
         rule = "any" if self.case in _CASES_OF_ANY_RULE else self.id
-        return words(f"finding.{rule}.{self.case}", **self.values)
+        return words(f"finding.{rule}.{self.case}", **self.values).rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,20 +249,28 @@ def mac_agreement(tables: Tables) -> Iterator[Finding]:
             continue
         theirs = _device(tables, peer.name)
         if theirs is None:
-            yield Finding(
-                "mac-agreement", "skip", node.name, "no-peer-device", {"peer": peer.name, "device": device.name}
-            )
+            yield _no_peer_device("mac-agreement", node, peer, device, tables)
+            continue
+        unread = [
+            (place, command)
+            for place, command in ((node.name, "ip-neigh"), (node.name, "bridge-fdb"), (peer.name, "ip-addr"))
+            if tables.unread(place, command)
+        ]
+        if unread:
+            place, command = unread[0]
+            yield _skip("mac-agreement", node.name, tables, command, at=place)
             continue
         tunnel_ip = _tunnel_ip(tables, peer.name, device.name)
         arp = tables.where("neighbours", node=node.name, dst=tunnel_ip)
-        fdb = tables.where("fdb", node=node.name, dev=device.name, mac=theirs.mac)
+        known = dict.fromkeys([theirs.mac, *(entry.mac for entry in arp)])
+        fdb = [entry for mac in known for entry in tables.where("fdb", node=node.name, dev=device.name, mac=mac)]
         values = {
             "peer": peer.name,
             "link": theirs.mac,
             "neigh": ", ".join(entry.mac for entry in arp if isinstance(entry.mac, str)) or "–",
             "fdb": ", ".join(entry.mac for entry in fdb) or "–",
         }
-        agree = {entry.mac for entry in arp} == {theirs.mac} and bool(fdb)
+        agree = {entry.mac for entry in arp} == {entry.mac for entry in fdb} == {theirs.mac}
         places = (*map(evidence, arp), *map(evidence, fdb), evidence(theirs))
         command = f"ip neigh show dev {device.name}; bridge fdb show dev {device.name}"
         yield Finding(
@@ -279,7 +287,7 @@ def vni_port(tables: Tables) -> Iterator[Finding]:
             continue
         theirs = _device(tables, peer.name)
         if theirs is None:
-            yield _no_peer_device("vni-port", node, peer, device)
+            yield _no_peer_device("vni-port", node, peer, device, tables)
             continue
         agree = (device.vni, device.dstport) == (theirs.vni, theirs.dstport)
         values = {
@@ -334,7 +342,7 @@ def local_address(tables: Tables) -> Iterator[Finding]:
         counted = _counters(tables, node.name, device.name)
         values = {"local": device.local_ip, "device": device.name}
         if not owners:
-            values["carrier"] = int(counted.tx_carrier) if counted is not None and counted.tx_carrier else 0
+            values["carrier"] = "–" if counted is None or pd.isna(counted.tx_carrier) else int(counted.tx_carrier)
             places = (_detail(device), _file(tables, node.name, "ip-addr"), *([evidence(counted)] if counted else []))
             yield Finding(
                 "local-address", "fail", node.name, "fail", values, places, f"ip addr show to {device.local_ip}"
@@ -436,7 +444,8 @@ def public_source(tables: Tables) -> Iterator[Finding]:
         elif probe.outcome == "replies":
             yield Finding("public-source", "pass", probe.source, "pass", values, places)
         else:
-            case = "fail" if any(ping.outcome == "replies" for ping in plain) else "fail-both"
+            outcomes = {ping.outcome for ping in plain}
+            case = "fail" if "replies" in outcomes else "fail-both" if "no_replies" in outcomes else "fail-alone"
             yield Finding("public-source", "fail", probe.source, case, values, places)
 
 
@@ -446,8 +455,9 @@ def wire(tables: Tables) -> Iterator[Finding]:
     for node, peer, device in _tunnel_pairs(tables, "wire"):
         if isinstance(device, Finding):
             continue
-        if tables.unread(node.name, "tcpdump") or tables.unread(peer.name, "tcpdump"):
-            yield _skip("wire", node.name, tables, "tcpdump")
+        unread = [place for place in (node.name, peer.name) if tables.unread(place, "tcpdump")]
+        if unread:
+            yield _skip("wire", node.name, tables, "tcpdump", at=unread[0])
             continue
         outgoing = [
             packet
@@ -516,14 +526,16 @@ def _file(tables: Tables, node: str, command: str) -> str:
     return f"captures/{node}/{command}.txt"
 
 
-def _skip(rule: str, node: str, tables: Tables, command: str) -> Finding:
-    """No data: say which capture would decide."""
+def _skip(rule: str, node: str, tables: Tables, command: str, *, at: str | None = None) -> Finding:
+    """No data: say which capture would decide, and of which node where it is another's."""
     asked = tables.where("captures", command=command)
-    values = {"command": command, "status": tables.unread(node, command) or "empty"}
+    values = {"command": command, "status": tables.unread(at or node, command) or "empty"}
     return Finding(rule, "skip", node, "no-data", values, (), asked[0].run if asked else command)
 
 
-def _no_peer_device(rule: str, node: Any, peer: Any, device: Any) -> Finding:
+def _no_peer_device(rule: str, node: Any, peer: Any, device: Any, tables: Tables) -> Finding:
+    if tables.unread(peer.name, "ip-link"):
+        return _skip(rule, node.name, tables, "ip-link", at=peer.name)
     return Finding(rule, "skip", node.name, "no-peer-device", {"peer": peer.name, "device": device.name})
 
 
@@ -557,7 +569,7 @@ def _tunnel_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _fdb_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
-    """Every node and peer with the FDB entries that carry the peer's traffic: those of the MAC that ARP gives."""
+    """Every node and peer with the FDB entries that carry the peer's traffic: those of the peer's own MAC."""
     for node, peer, device in _tunnel_pairs(tables, rule):
         if isinstance(device, Finding):
             yield node, peer, device
@@ -566,7 +578,10 @@ def _fdb_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
             yield node, peer, _skip(rule, node.name, tables, "bridge-fdb")
             continue
         theirs = _device(tables, peer.name)
-        entries = tables.where("fdb", node=node.name, dev=device.name, mac=theirs.mac) if theirs else []
+        if theirs is None:
+            yield node, peer, _no_peer_device(rule, node, peer, device, tables)
+            continue
+        entries = tables.where("fdb", node=node.name, dev=device.name, mac=theirs.mac)
         if entries:
             yield node, peer, entries
         else:
