@@ -7,7 +7,13 @@ from typing import Any, Literal, Protocol
 
 from ..scenario import Node, Pod
 
-__all__ = ["Cluster", "Result"]
+__all__ = ["OUTPUT_LIMIT_BYTES", "TOO_MUCH", "Cluster", "Result"]
+
+OUTPUT_LIMIT_BYTES = 8 * 2**20
+"""How much a command may print on either stream: far more than any node says, far less than a machine's memory."""
+
+TOO_MUCH = "stopped: it printed more than is kept\n"
+"""The end of `Result.stderr` where a command was stopped at that limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +23,9 @@ class Result:
     Attributes
     ----------
     outcome : "done", "timeout" or "unreachable"
-        Whether it ended by itself, was stopped after its time, or never reached the node.
+        Whether it ended by itself, was stopped (after its time or at `OUTPUT_LIMIT_BYTES`), or never reached the node.
     code : int or None
-        Its exit code where it ended by itself.
+        Its exit code where it ended by itself; negative where a signal ended it.
     stdout, stderr : str
     duration_s : float
     """
