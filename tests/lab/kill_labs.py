@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from calico_lab.cluster.lab import LabCluster  # noqa: E402
-from calico_lab.errors import LabError  # noqa: E402
+from calico_lab.errors import HostError, LabError  # noqa: E402
 from calico_lab.lab.host import Host  # noqa: E402
 from calico_lab.scenario import Scenario  # noqa: E402
 
@@ -69,7 +69,7 @@ def inside(count: int, scenario: Scenario) -> None:
         _, status = os.waitpid(holder, 0)
         if not within_deadline(lambda: state() == empty):
             sys.exit(f"left by a lab: {what}: {difference(empty, state())}")
-        print(f"{what}: holder ended with {os.waitstatus_to_exitcode(status)}")
+        print(f"{what}: holder ended with {os.waitstatus_to_exitcode(status)}", flush=True)
     print(f"{count} labs killed, nothing left")
 
 
@@ -91,7 +91,7 @@ def live(scenario: Scenario) -> int:
         with closing(LabCluster(scenario)) as cluster:
             for node in cluster.nodes:
                 cluster.run(node.name, "ping -c 3 -i 0.05 127.0.0.1", 5)
-    except LabError:
+    except (HostError, LabError):
         return 1
     return 0
 
