@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -59,3 +64,42 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | Scen
         return made[key]
 
     return recording_of
+
+
+Edit = tuple[str, str, str, str]
+"""Node, command, a regular expression (``^`` and ``$`` match at lines) and what takes its place."""
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., Recording]:
+    """A copy of a recording with some captured texts changed as if the nodes had printed that.
+
+    ``edited(recording, edits, without={(node, command)}, outcomes={(node, command): {"exit_code": 1}})``: each edit
+    has to match; captures in `without` were never made; `outcomes` are laid over a capture's entry in the manifest.
+    """
+
+    def edit(
+        recording: Recording,
+        edits: Iterable[Edit] = (),
+        without: Collection[tuple[str, str]] = (),
+        outcomes: Mapping[tuple[str, str], Mapping[str, object]] = MappingProxyType({}),
+    ) -> Recording:
+        folder = tmp_path / "edited"
+        shutil.copytree(recording.folder, folder)
+        for node, command, pattern, replacement in edits:
+            path = folder / "captures" / node / f"{command}.txt"
+            text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert count, f"{pattern} is not in {path}"
+            path.write_text(text, encoding="utf-8")
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest["captures"] = [
+            entry
+            | outcomes.get((entry["node"], entry["command"]), {})
+            | {"sha256": hashlib.sha256((folder / entry["path"]).read_bytes()).hexdigest()}
+            for entry in manifest["captures"]
+            if (entry["node"], entry["command"]) not in without
+        ]
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        return Recording(folder)
+
+    return edit

@@ -1,0 +1,786 @@
+"""What the lab's real recordings amount to, and what each rule says of a recording that is spoiled for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from calico_lab.checks import CAUSES, RULES, Finding, check, findings_table, verdict
+from calico_lab.clouds import CLOUDS
+from calico_lab.page import Page
+from calico_lab.recording import Recording
+from calico_lab.scenario import Scenario
+from calico_lab.tables import Tables
+
+A, G = "c-1-h43jk", "w-1-36384"
+"""The review document's nodes, on AWS and on GCP."""
+
+A_MAC, G_MAC = "66:41:93:12:10:73", "66:ec:be:c5:a8:a3"
+TO_G = f"ping-node-probe-1-{G}"
+SNAT = (
+    A,
+    "iptables-save",
+    r"^:cali-nat-outgoing .*$",
+    r"\g<0>\n[0:0] -A POSTROUTING -s 54.64.9.64/32 -o eth0 -p udp -m udp --dport 4789 "
+    "-j SNAT --to-source 192.168.10.28",
+)
+
+
+def findings(recording: Recording) -> list[Finding]:
+    return check(Tables(recording))
+
+
+@pytest.fixture(scope="module")
+def judged(recordings: Callable[[str], Recording]) -> Callable[[str], list[Finding]]:
+    """Findings of a scenario's recording as it is."""
+    return cache(lambda scenario: findings(recordings(scenario)))
+
+
+def of(found: list[Finding], rule: str, node: str) -> list[tuple[str, str]]:
+    """Result and case of that rule's findings about a node."""
+    return [(finding.result, finding.case) for finding in found if (finding.id, finding.node) == (rule, node)]
+
+
+# ---------------------------------------------------------------------- what the lab's recordings amount to
+
+
+@pytest.mark.parametrize(
+    ("scenario", "installed", "ping", "cause"),
+    [
+        pytest.param("cross-vxlan", True, False, "outer-source", id="cross-vxlan"),
+        pytest.param("cross-vxlan-private", True, False, "fdb-reachable", id="cross-vxlan-private"),
+        pytest.param("cross-vxlan-noalias", True, False, "device-present", id="cross-vxlan-noalias"),
+        pytest.param("cross-canal", True, True, None, id="cross-canal"),
+        pytest.param("single-vxlan", True, False, "outer-source", id="single-vxlan"),
+        pytest.param("single-vxlan-private", True, True, None, id="single-vxlan-private"),
+    ],
+)
+def test_a_measurement_comes_out_as_known_and_as_the_scenario_expects(
+    recordings: Callable[[str], Recording], scenario: str, installed: bool, ping: bool | None, cause: str | None
+) -> None:
+    tables = Tables(recordings(scenario))
+    found = verdict(check(tables), tables)
+    assert (found.installed, found.ping, found.cause) == (installed, ping, cause)
+    expected = Scenario.load(scenario).expected
+    assert expected is not None
+    assert (expected.installed, expected.ping, expected.cause) == (installed, ping, cause)
+
+
+@pytest.mark.parametrize("scenario", ["cross-vxlan", "cross-canal", "single-vxlan-private"])
+def test_the_documents_cross_check_passes_whether_pods_reach_each_other_or_not(
+    judged: Callable[[str], list[Finding]], scenario: str
+) -> None:
+    found = judged(scenario)
+    by_hand = [
+        finding.result
+        for finding in found
+        if finding.id in ("mac-agreement", "fdb-destination", "vni-port", "route-to-block")
+    ]
+    assert by_hand == ["pass"] * 8
+
+
+@pytest.mark.parametrize("scenario", ["cross-canal", "single-vxlan-private"])
+def test_no_rule_fails_where_everything_works(judged: Callable[[str], list[Finding]], scenario: str) -> None:
+    results = Counter(finding.result for finding in judged(scenario))
+    assert set(results) <= {"pass", "skip"}
+
+
+def test_ready_counts_the_containers_of_a_pod(recordings: Callable[[str], Recording]) -> None:
+    tables = Tables(recordings("cross-canal"))
+    assert verdict(check(tables), tables).ready == {A: "2/2", G: "2/2"}
+
+
+# ---------------------------------------------------------------------- what passes
+
+
+@pytest.mark.parametrize(
+    ("rule", "scenario", "case"),
+    [
+        pytest.param("ready", "cross-vxlan", "pass", id="ready"),
+        pytest.param("pod-ping", "cross-canal", "pass", id="pod-ping"),
+        pytest.param("device-present", "cross-vxlan", "pass", id="device-present"),
+        pytest.param("route-to-block", "cross-vxlan", "pass", id="route-to-block"),
+        pytest.param("mac-agreement", "cross-vxlan", "pass", id="mac-agreement"),
+        pytest.param("vni-port", "cross-vxlan", "pass", id="vni-port"),
+        pytest.param("fdb-destination", "cross-vxlan", "pass", id="fdb-destination"),
+        pytest.param("local-address", "cross-vxlan", "pass", id="local-address"),
+        pytest.param("outer-source", "cross-canal", "pass", id="outer-source"),
+        pytest.param("fdb-reachable", "cross-vxlan", "pass", id="fdb-reachable"),
+        pytest.param("wire", "cross-canal", "pass", id="wire"),
+    ],
+)
+def test_a_rule_passes(judged: Callable[[str], list[Finding]], rule: str, scenario: str, case: str) -> None:
+    found = of(judged(scenario), rule, A)
+    assert found
+    assert set(found) == {("pass", case)}
+
+
+def test_dropped_probes_alone_are_no_failure(judged: Callable[[str], list[Finding]]) -> None:
+    found = judged("cross-canal")
+    assert of(found, "fabric-drops", "fabric.internet") == [("pass", "only-probes")]
+
+
+def test_the_recording_passes_in_silence(judged: Callable[[str], list[Finding]]) -> None:
+    assert [finding for finding in judged("cross-vxlan") if finding.id == "recording"] == []
+
+
+def test_a_source_that_is_rewritten_on_the_way_out_passes(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    found = findings(edited(recordings("cross-vxlan"), [SNAT]))
+    assert of(found, "outer-source", A) == [("pass", "pass-snat")]
+    assert of(found, "outer-source", G) == [("fail", "fail")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        pytest.param("-s 54.64.9.64/32", "-s 192.0.2.1/32", id="of-another-source"),
+        pytest.param("-o eth0", "-o eth1", id="on-another-nic"),
+        pytest.param("--dport 4789", "--dport 8472", id="of-another-port"),
+        pytest.param("-p udp -m udp", "-p tcp -m tcp", id="of-another-protocol"),
+        pytest.param("--to-source 192.168.10.28", "--to-source 192.0.2.1", id="to-another-address"),
+        pytest.param("-s 54.64.9.64/32", "! -s 54.64.9.64/32", id="of-everything-else"),
+    ],
+)
+def test_a_rewrite_of_something_else_does_not_help(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording], pattern: str, replacement: str
+) -> None:
+    node, command, where, rule = SNAT
+    assert pattern in rule
+    recording = edited(recordings("cross-vxlan"), [(node, command, where, rule.replace(pattern, replacement))])
+    assert of(findings(recording), "outer-source", A) == [("fail", "fail")]
+
+
+def test_a_cloud_that_does_not_check_sources_lets_any_pass(
+    recordings: Callable[[str], Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLOUDS, "aws", replace(CLOUDS["aws"], source_check=False))
+    assert of(findings(recordings("cross-vxlan")), "outer-source", A) == [("pass", "pass-unchecked")]
+
+
+# ---------------------------------------------------------------------- what fails, and what it says
+
+
+NO_ALIAS = (A, "ip-addr", r"^ +inet 54\.64\.9\.64/32.*\n.*\n", "")
+
+
+def no_device(node: str) -> tuple[str, str, str, str]:
+    return (node, "ip-link", r"^\d+: vxlan\.calico.*\n.*\n.*\n", "")
+
+
+def lost(node: str, ping: str) -> list[tuple[str, str, str, str]]:
+    return [(node, ping, r"^64 bytes.*\n|^rtt.*", ""), (node, ping, "10 received, 0%", "0 received, 100%")]
+
+
+def spoiled(scenario: str, edits: list[tuple[str, str, str, str]], **more: Any) -> dict[str, Any]:
+    return {"scenario": scenario, "edits": edits, **more}
+
+
+FAILING = [
+    pytest.param(
+        spoiled("cross-vxlan", [], outcomes={(A, "ip-rule"): {"exit_code": 127, "stderr": "sh: 1: ip: not found"}}),
+        "recording",
+        A,
+        "error",
+        "failed",
+        "`ip-rule` 명령이 실패했다: sh: 1: ip: not found",
+        "`ip-rule` failed: sh: 1: ip: not found",
+        id="recording-failed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], outcomes={(A, "ip-rule"): {"outcome": "timeout", "exit_code": None}}),
+        "recording",
+        A,
+        "error",
+        "timeout",
+        "`ip-rule` 명령이 제한 시간 안에 끝나지 않았다.",
+        "`ip-rule` did not end in time.",
+        id="recording-timeout",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], outcomes={(A, "ip-rule"): {"outcome": "unreachable", "stderr": "no route to host"}}),
+        "recording",
+        A,
+        "error",
+        "unreachable",
+        "`ip-rule` 명령을 노드에 전달하지 못했다: no route to host",
+        "`ip-rule` did not reach the node: no route to host",
+        id="recording-unreachable",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "ip-rule", r"\A", "what is this\n")]),
+        "recording",
+        A,
+        "error",
+        "unreadable",
+        "`ip-rule` 출력을 해석할 수 없다: c-1-h43jk, ip-rule, line 1: not a rule: no priority; seen: what is this",
+        "The output of `ip-rule` cannot be read: c-1-h43jk, ip-rule, line 1: not a rule: no priority; seen: what "
+        "is this",
+        id="recording-unreadable",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "readiness", "200", "503")]),
+        "ready",
+        A,
+        "fail",
+        "fail",
+        "Felix가 준비되지 않았다고 응답했다 (HTTP 503).",
+        "Felix answered that it is not ready (HTTP 503).",
+        id="ready-not",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], without={(A, "readiness")}),
+        "ready",
+        A,
+        "skip",
+        "no-data",
+        "판정할 수 없음: `readiness` 출력이 없다 (missing).",
+        "Cannot decide: there is no output of `readiness` (missing).",
+        id="ready-unknown",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", []),
+        "pod-ping",
+        A,
+        "fail",
+        "fail",
+        "w-1-36384의 Pod(10.244.124.1)가 응답하지 않았다 (0/10).",
+        "Pod 10.244.124.1 on w-1-36384 did not answer (0/10).",
+        id="pod-ping-lost",
+    ),
+    pytest.param(
+        spoiled(
+            "cross-vxlan",
+            [(A, TO_G, r"(?s).+", "")],
+            outcomes={(A, TO_G): {"exit_code": 2, "stderr": "ping: connect: Network is unreachable"}},
+        ),
+        "pod-ping",
+        A,
+        "skip",
+        "skip",
+        "w-1-36384의 Pod(10.244.124.1)로 `ping`을 보낼 수 없었다: ping: connect: Network is unreachable",
+        "`ping` to pod 10.244.124.1 on w-1-36384 could not be sent: ping: connect: Network is unreachable",
+        id="pod-ping-not-sent",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [no_device(A)]),
+        "device-present",
+        A,
+        "fail",
+        "fail",
+        "터널 장치(`vxlan.calico`)가 없다.",
+        "The tunnel device `vxlan.calico` is missing.",
+        id="device-removed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan-noalias", []),
+        "device-present",
+        A,
+        "fail",
+        "fail-no-parent",
+        "터널 장치(`vxlan.calico`)가 없다. 노드 IP(54.64.9.64)를 가진 인터페이스가 없어 Felix가 장치를 만들지 "
+        "못했다고 로그에 남겼다.",
+        "The tunnel device `vxlan.calico` is missing. No interface has the node IP 54.64.9.64, so Felix could "
+        "not make the device, as its log says.",
+        id="device-without-a-parent",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "ip-route", r"^10\.244\.124\.0/24 .*\n", "")]),
+        "route-to-block",
+        A,
+        "fail",
+        "fail",
+        "w-1-36384의 Pod 대역(10.244.124.0/24)이 터널 장치(`vxlan.calico`)로 라우팅되지 않는다.",
+        "The pod block 10.244.124.0/24 of w-1-36384 is not routed into `vxlan.calico`.",
+        id="route-removed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "ip-route", r"^(10\.244\.124\.0/24) .*", r"\1 via 192.168.10.1 dev eth0 ")]),
+        "route-to-block",
+        A,
+        "fail",
+        "fail",
+        "w-1-36384의 Pod 대역(10.244.124.0/24)이 터널 장치(`vxlan.calico`)로 라우팅되지 않는다.",
+        "The pod block 10.244.124.0/24 of w-1-36384 is not routed into `vxlan.calico`.",
+        id="route-by-the-nic",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(G, "ip-link", G_MAC, "66:09:ac:35:3b:2d")]),
+        "mac-agreement",
+        A,
+        "fail",
+        "fail",
+        "w-1-36384의 MAC이 서로 다르다: 상대 장치 66:09:ac:35:3b:2d, ARP 66:ec:be:c5:a8:a3, FDB 66:ec:be:c5:a8:a3.",
+        "The MACs of w-1-36384 differ: own device 66:09:ac:35:3b:2d, ARP 66:ec:be:c5:a8:a3, FDB 66:ec:be:c5:a8:a3.",
+        id="mac-of-the-peer-swapped",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "ip-neigh", G_MAC, A_MAC)]),
+        "mac-agreement",
+        A,
+        "fail",
+        "fail",
+        "w-1-36384의 MAC이 서로 다르다: 상대 장치 66:ec:be:c5:a8:a3, ARP 66:41:93:12:10:73, FDB 66:ec:be:c5:a8:a3.",
+        "The MACs of w-1-36384 differ: own device 66:ec:be:c5:a8:a3, ARP 66:41:93:12:10:73, FDB 66:ec:be:c5:a8:a3.",
+        id="mac-in-arp-swapped",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "ip-neigh", r"(?s).+", "")]),
+        "mac-agreement",
+        A,
+        "fail",
+        "fail",
+        "w-1-36384의 MAC이 서로 다르다: 상대 장치 66:ec:be:c5:a8:a3, ARP –, FDB 66:ec:be:c5:a8:a3.",
+        "The MACs of w-1-36384 differ: own device 66:ec:be:c5:a8:a3, ARP –, FDB 66:ec:be:c5:a8:a3.",
+        id="mac-not-in-arp",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], without={(A, "ip-neigh")}),
+        "mac-agreement",
+        A,
+        "skip",
+        "no-data",
+        "판정할 수 없음: `ip-neigh` 출력이 없다 (missing).",
+        "Cannot decide: there is no output of `ip-neigh` (missing).",
+        id="mac-in-arp-unknown",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(G, "ip-link", "vxlan id 4096", "vxlan id 4097")]),
+        "vni-port",
+        A,
+        "fail",
+        "fail",
+        "상대 노드(w-1-36384)와 VNI/포트가 다르다: 이 노드 4096/4789, 상대 4097/4789.",
+        "VNI/port differ from those of w-1-36384: 4096/4789 here, 4097/4789 there.",
+        id="vni-changed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(G, "ip-link", "dstport 4789", "dstport 8472")]),
+        "vni-port",
+        A,
+        "fail",
+        "fail",
+        "상대 노드(w-1-36384)와 VNI/포트가 다르다: 이 노드 4096/4789, 상대 4096/8472.",
+        "VNI/port differ from those of w-1-36384: 4096/4789 here, 4096/8472 there.",
+        id="port-changed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "bridge-fdb", "35.189.140.156", "192.168.29.28")]),
+        "fdb-destination",
+        A,
+        "fail",
+        "fail",
+        "상대 노드(w-1-36384)로 가는 FDB 목적지(192.168.29.28)가 상대의 노드 IP(35.189.140.156)와 다르다.",
+        "The FDB destination 192.168.29.28 for w-1-36384 is not its node IP 35.189.140.156.",
+        id="fdb-sends-elsewhere",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [NO_ALIAS]),
+        "local-address",
+        A,
+        "fail",
+        "fail",
+        "`vxlan.calico`의 local 주소(54.64.9.64)를 가진 인터페이스가 이 노드에 없다. 측정하는 동안 carrier "
+        "오류가 0번 늘었다.",
+        "No interface of this node has 54.64.9.64, the local address of `vxlan.calico`. Its carrier errors grew "
+        "by 0 during the measurement.",
+        id="local-address-removed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [NO_ALIAS], without={(A, "ip-link-stats-before")}),
+        "local-address",
+        A,
+        "fail",
+        "fail",
+        "`vxlan.calico`의 local 주소(54.64.9.64)를 가진 인터페이스가 이 노드에 없다. 측정하는 동안 carrier "
+        "오류가 –번 늘었다.",
+        "No interface of this node has 54.64.9.64, the local address of `vxlan.calico`. Its carrier errors grew "
+        "by – during the measurement.",
+        id="local-address-removed-and-nothing-counted",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", []),
+        "outer-source",
+        A,
+        "fail",
+        "fail",
+        "외부 헤더의 출발지가 공인 IP(54.64.9.64)다. AWS 클라우드는 이 NIC를 사설 주소(192.168.10.28)로만 알고 "
+        "1:1 NAT도 그 주소에만 적용하므로, 이 출발지로 나가는 패킷은 출발지 검사에서 버려진다. 출발지를 바꾸는 "
+        "SNAT 규칙도 없다.",
+        "The outer source is the public IP 54.64.9.64. AWS knows this NIC by its private address 192.168.10.28 "
+        "only, and maps only that one 1:1, so its source check drops what leaves with this source. No SNAT rule "
+        "rewrites it.",
+        id="outer-source-is-public",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", lost(A, f"ping-public-{G}")),
+        "fdb-reachable",
+        A,
+        "fail",
+        "fail",
+        "FDB 목적지(w-1-36384의 35.189.140.156)가 이 노드에서 `ping`에 응답하지 않는다 (0/10).",
+        "The FDB destination 35.189.140.156 (w-1-36384) does not answer `ping` from this node (0/10).",
+        id="fdb-destination-silent",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan-private", []),
+        "fdb-reachable",
+        A,
+        "fail",
+        "fail-private",
+        "FDB 목적지(192.168.29.28)는 다른 클라우드에 있는 w-1-36384의 사설 주소여서 여기서 도달할 수 없다. "
+        "`ping` 응답이 없다 (0/10).",
+        "The FDB destination 192.168.29.28 is a private address of w-1-36384 in another cloud, which has no "
+        "route from here. It does not answer `ping` (0/10).",
+        id="fdb-destination-private",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], without={(A, f"ping-public-{G}")}),
+        "fdb-reachable",
+        A,
+        "skip",
+        "skip",
+        "판정할 수 없음: FDB 목적지(w-1-36384의 35.189.140.156)로 보낸 `ping` 기록이 없다.",
+        "Cannot decide: no `ping` to the FDB destination 35.189.140.156 (w-1-36384) was recorded.",
+        id="fdb-destination-not-probed",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", []),
+        "public-source",
+        A,
+        "fail",
+        "fail",
+        "노드끼리도 공인 IP를 출발지로 w-1-36384에 보낸 `ping`은 응답이 없고 (0/10), 사설 주소를 출발지로 보낸 "
+        "`ping`은 응답을 받았다.",
+        "Even between the nodes, `ping` to w-1-36384 with the public IP as source is not answered (0/10), while "
+        "with the private source it is.",
+        id="public-source-lost",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", lost(A, f"ping-public-{G}")),
+        "public-source",
+        A,
+        "fail",
+        "fail-both",
+        "w-1-36384에 보낸 `ping`은 출발지가 공인 IP든 사설 주소든 응답이 없다.",
+        "`ping` to w-1-36384 is not answered, neither with the public nor with the private source.",
+        id="public-source-lost-and-private-too",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], without={(A, f"ping-public-{G}")}),
+        "public-source",
+        A,
+        "fail",
+        "fail-alone",
+        "공인 IP를 출발지로 w-1-36384에 보낸 `ping`은 응답이 없다 (0/10).",
+        "`ping` to w-1-36384 with the public IP as source is not answered (0/10).",
+        id="public-source-lost-and-nothing-to-compare-with",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan-noalias", []),
+        "public-source",
+        A,
+        "skip",
+        "cannot-send",
+        "공인 IP를 출발지로 보낼 수 없었다: ping: bind: Cannot assign requested address",
+        "Nothing could be sent with the public IP as source: ping: bind: Cannot assign requested address",
+        id="public-source-not-there",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "tcpdump", r"(?s)\A((?:[^\n]*\n){4}).*", r"\1")]),
+        "wire",
+        A,
+        "fail",
+        "fail",
+        "터널 패킷이 이 노드의 NIC에서 2개 나갔으나 (출발지 54.64.9.64) w-1-36384의 NIC에는 하나도 들어오지 않았다.",
+        "2 tunnel packets left this node's NIC (source 54.64.9.64), and none came in at the NIC of w-1-36384.",
+        id="wire-lost",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "tcpdump", r"(?s).+", "")]),
+        "wire",
+        A,
+        "skip",
+        "silent",
+        "측정하는 동안 상대 노드(w-1-36384)로 가는 터널 패킷이 NIC에서 나가지 않았다.",
+        "No tunnel packet for w-1-36384 left the NIC during the measurement.",
+        id="wire-silent",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], outcomes={(G, "tcpdump"): {"outcome": "timeout", "exit_code": None}}),
+        "wire",
+        A,
+        "skip",
+        "no-data",
+        "판정할 수 없음: `tcpdump` 출력이 없다 (timeout).",
+        "Cannot decide: there is no output of `tcpdump` (timeout).",
+        id="wire-unknown-at-the-peer",
+    ),
+    pytest.param(
+        spoiled(
+            "cross-vxlan", [("fabric.aws-tokyo", "iptables-save", r"^\[\d+:\d+\](.*source-check)", r"[50:4200]\1")]
+        ),
+        "fabric-drops",
+        A,
+        "fail",
+        "source-check",
+        "실험실의 클라우드망이 출발지 검사로 c-1-h43jk의 패킷 50개를 버렸다 (그중 시험용 `ping` 10개).",
+        "The source check of the lab's cloud network dropped 50 packets of c-1-h43jk (10 of them were test pings).",
+        id="fabric-checks-sources",
+    ),
+    pytest.param(
+        spoiled(
+            "cross-vxlan-private", [("fabric.internet", "iptables-save", r"^\[\d+:\d+\](.*192\.168)", r"[50:4200]\1")]
+        ),
+        "fabric-drops",
+        "fabric.internet",
+        "fail",
+        "no-route",
+        "실험실의 인터넷이 경로가 없는 사설 주소(192.168.0.0/16)로 가는 패킷 50개를 버렸다 (그중 시험용 `ping` 20개).",
+        "The lab's internet dropped 50 packets to private addresses (192.168.0.0/16), which have no route (20 of "
+        "them were test pings).",
+        id="fabric-has-no-route",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan-noalias", []),
+        "vni-port",
+        A,
+        "skip",
+        "no-device",
+        "판정할 수 없음: 노드에 `vxlan.calico` 장치가 없다.",
+        "Cannot decide: the node has no device `vxlan.calico`.",
+        id="no-device",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [no_device(G)]),
+        "vni-port",
+        A,
+        "skip",
+        "no-peer-device",
+        "판정할 수 없음: 상대 노드(w-1-36384)에 `vxlan.calico` 장치가 없다.",
+        "Cannot decide: the peer w-1-36384 has no device `vxlan.calico`.",
+        id="no-peer-device",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [], without={(G, "ip-link")}),
+        "fdb-destination",
+        A,
+        "skip",
+        "no-data",
+        "판정할 수 없음: `ip-link` 출력이 없다 (missing).",
+        "Cannot decide: there is no output of `ip-link` (missing).",
+        id="peer-unknown",
+    ),
+    pytest.param(
+        spoiled("cross-vxlan", [(A, "bridge-fdb", r"^.*vxlan\.calico.*\n", "")]),
+        "fdb-destination",
+        A,
+        "skip",
+        "no-entry",
+        "판정할 수 없음: 상대 노드(w-1-36384)로 가는 FDB 항목이 `vxlan.calico`에 없다.",
+        "Cannot decide: `vxlan.calico` has no FDB entry for the peer w-1-36384.",
+        id="no-entry",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "rule", "node", "result", "case", "korean", "english"), FAILING)
+def test_a_rule_says_what_is_wrong(
+    recordings: Callable[[str], Recording],
+    edited: Callable[..., Recording],
+    spoil: Mapping[str, Any],
+    rule: str,
+    node: str,
+    result: str,
+    case: str,
+    korean: str,
+    english: str,
+) -> None:
+    changes = {key: value for key, value in spoil.items() if key != "scenario"}
+    found = [
+        finding
+        for finding in findings(edited(recordings(spoil["scenario"]), **changes))
+        if (finding.id, finding.node, finding.case) == (rule, node, case)
+    ]
+    assert found
+    assert {finding.result for finding in found} == {result}
+    assert found[0].reason(Page("ko").words) == korean
+    assert found[0].reason(Page("en").words) == english
+
+
+# ---------------------------------------------------------------------- no data is a skip
+
+WITHOUT = [
+    "route",
+    "ip-link",
+    "ip-neigh",
+    "bridge-fdb",
+    "ip-addr",
+    "ip-route",
+    "ip-rule",
+    "ipset-list",
+    "readiness",
+    "node-log",
+    "ip-link-stats-before",
+    "ip-link-stats",
+    "iptables-save",
+    "tcpdump",
+    TO_G,
+    f"ping-public-{G}",
+    f"ping-from-public-{G}",
+]
+
+
+@pytest.mark.parametrize("command", WITHOUT)
+@pytest.mark.parametrize("scenario", ["cross-vxlan", "single-vxlan-private"])
+def test_what_is_not_known_neither_passes_nor_fails(
+    recordings: Callable[[str], Recording],
+    judged: Callable[[str], list[Finding]],
+    edited: Callable[..., Recording],
+    scenario: str,
+    command: str,
+) -> None:
+    """Without one of a node's captures a finding is what it was, or a skip, or not there."""
+    before, after = (
+        Counter((finding.id, finding.node, finding.result) for finding in found)
+        for found in (judged(scenario), findings(edited(recordings(scenario), without={(A, command)})))
+    )
+    assert {result for _, _, result in after - before} <= {"skip"}
+
+
+def test_nothing_passes_of_a_node_that_was_never_asked(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    recording = recordings("single-vxlan-private")
+    unasked = {(capture.node, capture.command) for capture in recording.captures if capture.node == A}
+    tables = Tables(edited(recording, without=unasked))
+    found = check(tables)
+    assert {finding.result for finding in found if finding.node == A} == {"skip"}
+    assert verdict(found, tables).installed is None
+    assert verdict(found, tables).ping is None
+
+
+def test_a_skip_says_which_command_would_tell(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    found = findings(edited(recordings("cross-vxlan"), without={(A, "ip-neigh")}))
+    (skip,) = [finding for finding in found if (finding.id, finding.node) == ("mac-agreement", A)]
+    assert (skip.result, skip.next) == ("skip", "ip neigh show")
+
+
+# ---------------------------------------------------------------------- the verdict
+
+
+@pytest.mark.parametrize(
+    ("edits", "cause"),
+    [
+        pytest.param([], "outer-source", id="as-recorded"),
+        pytest.param([(A, "bridge-fdb", "35.189.140.156", "192.0.2.1")], "fdb-destination", id="fdb-before-source"),
+        pytest.param(
+            [(A, "bridge-fdb", "35.189.140.156", "192.0.2.1"), (G, "ip-link", "vxlan id 4096", "vxlan id 1")],
+            "vni-port",
+            id="vni-before-fdb",
+        ),
+        pytest.param(
+            [(G, "ip-link", "vxlan id 4096", "vxlan id 1"), (A, "ip-neigh", G_MAC, A_MAC)],
+            "mac-agreement",
+            id="mac-before-vni",
+        ),
+        pytest.param(
+            [(A, "ip-neigh", G_MAC, A_MAC), (A, "ip-route", r"^10\.244\.124\.0/24 .*\n", "")],
+            "route-to-block",
+            id="route-before-mac",
+        ),
+        pytest.param([(A, "ip-neigh", G_MAC, A_MAC), no_device(G)], "device-present", id="device-before-everything"),
+        pytest.param([NO_ALIAS], "local-address", id="address-before-source"),
+        pytest.param(
+            [
+                SNAT,
+                (
+                    G,
+                    *SNAT[1:3],
+                    SNAT[3]
+                    .replace("54.64.9.64", "35.189.140.156")
+                    .replace("192.168.10.28", "192.168.29.28")
+                    .replace("eth0", "ens4"),
+                ),
+            ],
+            None,
+            id="nothing-found",
+        ),
+    ],
+)
+def test_the_first_cause_that_a_packet_meets_wins(
+    recordings: Callable[[str], Recording],
+    edited: Callable[..., Recording],
+    edits: list[tuple[str, str, str, str]],
+    cause: str | None,
+) -> None:
+    tables = Tables(edited(recordings("cross-vxlan"), edits))
+    assert verdict(check(tables), tables).cause == cause
+
+
+def test_there_is_no_cause_where_pods_reach_each_other(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    tables = Tables(edited(recordings("cross-canal"), [(A, "bridge-fdb", "35.189.140.156", "192.0.2.1")]))
+    found = check(tables)
+    assert ("fail", "fail") in of(found, "fdb-destination", A)
+    assert (verdict(found, tables).ping, verdict(found, tables).cause) == (True, None)
+
+
+def test_a_node_that_is_not_ready_is_not_installed_and_its_ping_is_not_judged(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    tables = Tables(edited(recordings("cross-vxlan"), [(A, "readiness", "200", "503")]))
+    found = verdict(check(tables), tables)
+    assert (found.installed, found.ready, found.ping, found.cause) == (False, {A: "0/1", G: "1/1"}, None, None)
+
+
+# ---------------------------------------------------------------------- form
+
+
+def test_causes_are_rules() -> None:
+    assert set(CAUSES) < set(RULES)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    ["cross-vxlan", "cross-vxlan-private", "cross-vxlan-noalias", "cross-canal", "single-vxlan-private"],
+)
+def test_evidence_is_a_line_of_the_recording(recordings: Callable[[str], Recording], scenario: str) -> None:
+    recording = recordings(scenario)
+    for finding in findings(recording):
+        for place in finding.evidence:
+            path, _, line = place.partition(":")
+            text = (recording.folder / path).read_text(encoding="utf-8")
+            assert not line or text.splitlines()[int(line) - 1].strip()
+
+
+def test_a_failure_has_evidence_and_a_cause_the_next_command(judged: Callable[[str], list[Finding]]) -> None:
+    failed = [finding for finding in judged("cross-vxlan") if finding.result == "fail"]
+    assert [finding.id for finding in failed if not finding.evidence] == []
+    assert [finding.id for finding in failed if finding.id in CAUSES and not finding.next] == []
+
+
+def test_the_outer_source_points_at_the_device_and_at_the_wire(judged: Callable[[str], list[Finding]]) -> None:
+    (found,) = [finding for finding in judged("cross-vxlan") if (finding.id, finding.node) == ("outer-source", A)]
+    assert [place.partition(":")[0] for place in found.evidence] == [
+        f"captures/{A}/ip-link.txt",
+        f"captures/{A}/tcpdump.txt",
+    ]
+    assert found.next == "tcpdump -ni eth0 udp port 4789"
+
+
+def test_findings_make_a_table(judged: Callable[[str], list[Finding]]) -> None:
+    found = judged("cross-vxlan")
+    table = findings_table(found, Page("en").words)
+    assert list(table.columns) == ["id", "result", "node", "reason", "evidence", "next"]
+    assert len(table) == len(found)
+    assert list(findings_table([], Page("en").words).columns) == list(table.columns)
