@@ -35,7 +35,8 @@ def counterpart(scenario: Scenario) -> Scenario:
     The review compares the two; its text says what flannel does differently, and this measures it.
     """
     plugin, backend = ("calico", "vxlan") if scenario.cni.plugin == "canal" else ("canal", "canal")
-    cni = Cni.model_validate(scenario.cni.model_dump() | {"plugin": plugin, "node_ip": "public"})
+    tunnel_of_vxlan = {"backend": "vxlan", "ipip": "Never", "vxlan": "Always"}
+    cni = Cni.model_validate(scenario.cni.model_dump() | {"plugin": plugin, "node_ip": "public"} | tunnel_of_vxlan)
     return scenario.model_copy(update={"name": f"{scenario.topology}-{backend}", "cni": cni, "expected": None})
 
 
