@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from .scenario import Cni, Node, Scenario
 
 __all__ = [
+    "BIRD_LOG",
     "BIRD_SOCKET",
     "READINESS_PORT",
     "TUNNELS",
     "Tunnel",
     "environment",
     "install_commands",
+    "mode",
     "node_address",
     "tunnel",
     "veth_name",
@@ -26,6 +28,9 @@ __all__ = [
 
 BIRD_SOCKET = "/var/run/calico/bird.ctl"
 """Where Calico's BIRD listens for its client."""
+
+BIRD_LOG = "/var/run/calico/bird.log"
+"""Where the lab's BIRD logs; Calico's own logs to its container's output."""
 
 READINESS_PORT = 9099
 """Felix's health endpoint on each node's loopback (felix/config/config_params.go, HealthPort)."""
@@ -63,9 +68,14 @@ TUNNELS = {
 }
 
 
+def mode(cni: Cni) -> str:
+    """What carries packets: Calico's vxlan or bird, or canal (flannel's vxlan)."""
+    return "canal" if cni.plugin == "canal" else cni.backend
+
+
 def tunnel(cni: Cni) -> Tunnel:
     """The tunnel device of that install mode."""
-    return TUNNELS["canal" if cni.plugin == "canal" else cni.backend]
+    return TUNNELS[mode(cni)]
 
 
 def node_address(node: Node, cni: Cni) -> str:
@@ -118,7 +128,9 @@ def install_commands(scenario: Scenario) -> list[str]:
             for node in scenario.nodes
             for key in keys
         ]
-    manifest = "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml" if cni.backend == "vxlan" else "calico.yaml"
+    manifest = (
+        "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml" if cni.backend == "vxlan" else "calico.yaml"
+    )
     # The pools are made from the environment at the first start, so it has to be right before the manifest is applied.
     lines.append(f"# in {manifest} of Calico v{cni.version}, container calico-node, set:")
     lines += [f'#   {key}="{value}"' for key, value in environment(cni).items()]

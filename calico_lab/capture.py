@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .calico import READINESS_PORT, TUNNELS, node_address, tunnel
+from .calico import BIRD_LOG, BIRD_SOCKET, READINESS_PORT, TUNNELS, node_address, tunnel
 from .cluster import Cluster
 from .recording import Recording, Writer, now
 from .scenario import Node, Pod, Scenario
 
-__all__ = ["COUNTERS", "STATE", "Command", "pairs", "probes", "record"]
+__all__ = ["BIRD", "COUNTERS", "HEARD", "LISTEN", "STATE", "Command", "pairs", "probes", "record"]
 
 _AT_ONCE_PER_NODE = 4
 """OpenSSH lets ten sessions share a connection (MaxSessions); this leaves room."""
-
-_WIRE_S = 2.0
-"""How long tcpdump listens: the pings run meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +54,43 @@ STATE = (
 )
 """What a node is like; the node's log comes from the provider."""
 
+BIRD = (
+    Command("bird-protocols", "bird_protocols", f"birdcl -s {BIRD_SOCKET} show protocols"),
+    Command("bird-log", "bird_log", f"cat {BIRD_LOG}"),
+)
+"""Asked where the backend is bird."""
+
 COUNTERS = (
     Command("ip-link-stats", "ip_link", "ip -d -s link show"),
     Command("iptables-save", "iptables_save", "iptables-save -c"),
     Command("snmp", "snmp", "cat /proc/net/snmp"),
 )
 """Read before the probes (``…-before``) and after them."""
+
+_TUNNELS = " or ".join(
+    [*(f"udp port {each.port}" for each in TUNNELS.values() if each.port), "ip proto 4", "tcp port 179"]
+)
+_WIRE = f"tcpdump -nn -l --immediate-mode -i any '{_TUNNELS}'"
+_WIRE_FOLDER = "/run/calico_lab-wire"
+_WIRE_S = 300
+"""tcpdump ends by itself after this long, should nobody come back for what it heard."""
+
+LISTEN = Command(
+    "tcpdump-start",
+    "tcpdump",
+    f"d={_WIRE_FOLDER}; rm -rf $d; mkdir $d; "
+    f"timeout {_WIRE_S} {_WIRE} >$d/out 2>$d/err </dev/null & echo $! >$d/pid; "
+    "for wait in $(seq 100); do grep -qs listening $d/err && exit 0; kill -0 $(cat $d/pid) || exit 1; sleep 0.05; done",
+)
+"""Start to listen at a node's interfaces; it returns when tcpdump does listen. The pings run meanwhile."""
+
+HEARD = Command(
+    "tcpdump",
+    "tcpdump",
+    f"d={_WIRE_FOLDER}; kill $(cat $d/pid); while kill -0 $(cat $d/pid) 2>/dev/null; do sleep 0.05; done; "
+    "cat $d/out; cat $d/err >&2; grep -q listening $d/err; heard=$?; rm -rf $d; exit $heard",
+)
+"""Stop to listen, and print what was heard. By hand: ``tcpdump -nn -l -i any '…'`` while a ping runs."""
 
 FABRIC = (STATE[1], COUNTERS[1])
 """What the lab's routers are asked when all is done."""
@@ -86,11 +114,14 @@ def record(
     """
     names = [node.name for node in cluster.nodes]
     state = [*STATE, Command("node-log", "node_log", cluster.node_log)]
+    if scenario.cni.backend == "bird":
+        state += BIRD
     before = [Command(f"{each.name}-before", each.kind, each.line) for each in COUNTERS]
-    measure = {node.name: [_wire(), *probes(node, cluster, scenario)] for node in cluster.nodes}
     rounds: list[list[tuple[str, Command]]] = [
         [(name, command) for name in names for command in [*state, *before]],
-        [(name, command) for name in names for command in measure[name]],
+        [(name, LISTEN) for name in names],
+        [(node.name, command) for node in cluster.nodes for command in probes(node, cluster, scenario)],
+        [(name, HEARD) for name in names],
         [
             *((name, command) for name in names for command in COUNTERS),
             *((router, command) for router in cluster.fabric for command in FABRIC),
@@ -124,6 +155,9 @@ def _run_all(cluster: Cluster, commands: list[tuple[str, Command]], timeout_s: f
         }
         for future in as_completed(running):
             place, command = running[future]
+            yield
+            if command is LISTEN:  # what it heard is asked for later
+                continue
             writer.add(
                 node=place,
                 command=command.name,
@@ -132,7 +166,6 @@ def _run_all(cluster: Cluster, commands: list[tuple[str, Command]], timeout_s: f
                 probe=command.probe,
                 **future.result(),
             )
-            yield
     finally:
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
@@ -226,8 +259,3 @@ def _ping(
         *("-W", str(settings.ping_timeout_s), *option.split(), address),
     ]
     return Command(name, "ping", shlex.join(words), probe | {"address": address})
-
-
-def _wire() -> Command:
-    ports = " or ".join(f"udp port {each.port}" for each in TUNNELS.values())
-    return Command("tcpdump", "tcpdump", f"timeout --preserve-status {_WIRE_S:g} tcpdump -nn -l -i any '{ports}'")

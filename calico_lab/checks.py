@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
 
-from .calico import tunnel
+from .calico import BIRD_SOCKET, mode, tunnel
 from .clouds import CLOUDS
 from .tables import Tables, evidence, rows
 
@@ -79,7 +79,7 @@ class Verdict:
         Every probe between pods, and from a node to a pod of another, got an answer; None where the CNI is not
         installed or nothing was probed.
     cause : str or None
-        Id of the first cause rule that failed, where pods cannot reach each other.
+        Id of the first cause rule that failed, where the CNI is not installed or pods cannot reach each other.
     """
 
     installed: bool | None
@@ -92,10 +92,15 @@ RULES: dict[str, Rule] = {}
 CAUSES: list[str] = []
 """Ids of the cause rules, in the order in which a packet meets them."""
 
+_MODES = frozenset({"vxlan", "canal", "bird"})
+_VXLAN = frozenset({"vxlan", "canal"})
+_BIRD = frozenset({"bird"})
+_modes_of: dict[str, frozenset[str]] = {}
 
-def _rule(rule_id: str, *, cause: bool = False) -> Callable[[Rule], Rule]:
+
+def _rule(rule_id: str, *, cause: bool = False, modes: frozenset[str] = _MODES) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
-        RULES[rule_id] = rule
+        RULES[rule_id], _modes_of[rule_id] = rule, modes
         if cause:
             CAUSES.append(rule_id)
         return rule
@@ -104,8 +109,9 @@ def _rule(rule_id: str, *, cause: bool = False) -> Callable[[Rule], Rule]:
 
 
 def check(tables: Tables) -> list[Finding]:
-    """All findings, rule by rule."""
-    return [finding for rule in RULES.values() for finding in rule(tables)]
+    """All findings, rule by rule, of the rules that apply to the install mode."""
+    own = mode(tables.scenario.cni)
+    return [finding for name, rule in RULES.items() if own in _modes_of[name] for finding in rule(tables)]
 
 
 def verdict(findings: list[Finding], tables: Tables) -> Verdict:
@@ -121,7 +127,7 @@ def verdict(findings: list[Finding], tables: Tables) -> Verdict:
     installed = _all_of(list(readiness.values()))
     ping = _all_of([finding.result for finding in findings if finding.id == "pod-ping"]) if installed else None
     failed = {finding.id for finding in findings if finding.result == "fail"}
-    cause = next((rule for rule in CAUSES if rule in failed), None) if ping is False else None
+    cause = next((rule for rule in CAUSES if rule in failed), None) if False in (installed, ping) else None
     return Verdict(installed, ready, ping, cause)
 
 
@@ -175,7 +181,23 @@ def ready(tables: Tables) -> Iterator[Finding]:
             yield _skip("ready", node.name, tables, "readiness")
             continue
         result: Result = "pass" if row.http_code in (200, 204) else "fail"
-        yield Finding("ready", result, node.name, result, {"code": row.http_code}, (evidence(row),), next_command)
+        finding = Finding("ready", result, node.name, result, {"code": row.http_code}, (evidence(row),), next_command)
+        if result == "pass" and tables.scenario.cni.backend == "bird":
+            finding = _bird_ready(tables, node, finding)
+        yield finding
+
+
+def _bird_ready(tables: Tables, node: Any, felix: Finding) -> Finding:
+    """Calico's `-bird-ready` once 30 s have passed since the start: one Established session is enough (bird.go)."""
+    if tables.unread(node.name, "bird-protocols"):
+        return _skip("ready", node.name, tables, "bird-protocols")
+    sessions = tables.where("bgp", node=node.name, proto="BGP")
+    established = [session for session in sessions if _established(session)]
+    places = (*felix.evidence, *map(evidence, sessions))
+    if established or not sessions:
+        return replace(felix, evidence=places)
+    peers = ",".join(session.peer_ip for session in sessions)
+    return replace(felix, result="fail", case="fail-bird", values={"peers": peers}, evidence=places)
 
 
 @_rule("pod-ping")
@@ -197,6 +219,63 @@ def pod_ping(tables: Tables) -> Iterator[Finding]:
 
 
 # ---------------------------------------------------------------------- causes, in the order a packet meets them
+
+
+@_rule("bgp-source", cause=True, modes=_BIRD)
+def bgp_source(tables: Tables) -> Iterator[Finding]:
+    """The address that BIRD binds its sessions to is on the node, and one that the cloud lets out.
+
+    Calico writes ``source address <node IP>`` for every peer (confd, bird.cfg.template).
+    """
+    for node in _nodes(tables):
+        own, cloud = _bare(node), CLOUDS[node.cloud]
+        values = {"own": own, "private": node.private_ip, "cloud": cloud.title}
+        if own == node.private_ip:
+            yield Finding(
+                "bgp-source", "pass", node.name, "pass", values, (_file(tables, node.name, "bird-protocols"),)
+            )
+            continue
+        if tables.unread(node.name, "ip-addr"):
+            yield _skip("bgp-source", node.name, tables, "ip-addr")
+            continue
+        if tables.unread(node.name, "iptables-save"):
+            yield _skip("bgp-source", node.name, tables, "iptables-save")
+            continue
+        owners = tables.where("addresses", node=node.name, address=own)
+        snat = _source_rewritten(tables, node, own, "tcp", 179)
+        command = f"tcpdump -ni {node.nic} tcp port 179"
+        if not owners:
+            places = (_file(tables, node.name, "ip-addr"), *_said(tables, node.name, "bind"))
+            yield Finding("bgp-source", "fail", node.name, "fail-absent", values, places, f"ip addr show to {own}")
+        elif snat is not None:
+            yield Finding("bgp-source", "pass", node.name, "pass-snat", values, (evidence(owners[0]), evidence(snat)))
+        elif cloud.nat and cloud.source_check:
+            places = (evidence(owners[0]), *_seen_from(tables, node, own))
+            yield Finding("bgp-source", "fail", node.name, "fail", values, places, command)
+        else:
+            yield Finding("bgp-source", "pass", node.name, "pass-unchecked", values, (evidence(owners[0]),))
+
+
+@_rule("bgp-reachable", cause=True, modes=_BIRD)
+def bgp_reachable(tables: Tables) -> Iterator[Finding]:
+    """The peers' BGP addresses answer a ping from this node's own private address."""
+    for node in _nodes(tables):
+        for peer in _nodes(tables):
+            if peer.name != node.name:
+                yield _reachable("bgp-reachable", tables, node, peer, _bare(peer), ())
+
+
+@_rule("bgp-session", cause=True, modes=_BIRD)
+def bgp_session(tables: Tables) -> Iterator[Finding]:
+    """Every session of the mesh is Established."""
+    for node in _nodes(tables):
+        if tables.unread(node.name, "bird-protocols"):
+            yield _skip("bgp-session", node.name, tables, "bird-protocols")
+        for session in tables.where("bgp", node=node.name, proto="BGP"):
+            result = _result(_established(session))
+            values = {"peer": session.peer_ip, "state": session.info or session.state}
+            command = f"birdcl -s {BIRD_SOCKET} show protocols all {session.name}"
+            yield Finding("bgp-session", result, node.name, result, values, (evidence(session),), command)
 
 
 @_rule("device-present", cause=True)
@@ -240,7 +319,7 @@ def route_to_block(tables: Tables) -> Iterator[Finding]:
             yield Finding("route-to-block", "pass", node.name, "pass", values, (evidence(good[0]),))
 
 
-@_rule("mac-agreement", cause=True)
+@_rule("mac-agreement", cause=True, modes=_VXLAN)
 def mac_agreement(tables: Tables) -> Iterator[Finding]:
     """The document's cross-check: the peer's MAC is the same in ARP, in the FDB and on the peer's own device."""
     for node, peer, device in _tunnel_pairs(tables, "mac-agreement"):
@@ -278,7 +357,7 @@ def mac_agreement(tables: Tables) -> Iterator[Finding]:
         )
 
 
-@_rule("vni-port", cause=True)
+@_rule("vni-port", cause=True, modes=_VXLAN)
 def vni_port(tables: Tables) -> Iterator[Finding]:
     """Both ends of the tunnel use the same VNI and UDP port."""
     for node, peer, device in _tunnel_pairs(tables, "vni-port"):
@@ -307,7 +386,7 @@ def vni_port(tables: Tables) -> Iterator[Finding]:
         )
 
 
-@_rule("fdb-destination", cause=True)
+@_rule("fdb-destination", cause=True, modes=_VXLAN)
 def fdb_destination(tables: Tables) -> Iterator[Finding]:
     """The FDB sends to the peer's node address: what its annotation says."""
     for node, peer, entries in _fdb_pairs(tables, "fdb-destination"):
@@ -328,7 +407,7 @@ def fdb_destination(tables: Tables) -> Iterator[Finding]:
         )
 
 
-@_rule("local-address", cause=True)
+@_rule("local-address", cause=True, modes=_VXLAN)
 def local_address(tables: Tables) -> Iterator[Finding]:
     """The tunnel's own address is on some interface; else the kernel sends nothing and counts carrier errors."""
     for node, device in _tunnels(tables, "local-address"):
@@ -353,7 +432,7 @@ def local_address(tables: Tables) -> Iterator[Finding]:
             yield Finding("local-address", "pass", node.name, "pass", values, (_detail(device), evidence(owner)))
 
 
-@_rule("outer-source", cause=True)
+@_rule("outer-source", cause=True, modes=_VXLAN)
 def outer_source(tables: Tables) -> Iterator[Finding]:
     """The outer source is an address that the cloud gave the NIC, or is rewritten to one before it leaves.
 
@@ -374,7 +453,7 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
         if tables.unread(node.name, "iptables-save"):
             yield _skip("outer-source", node.name, tables, "iptables-save")
             continue
-        snat = _source_rewritten(tables, node, device)
+        snat = _source_rewritten(tables, node, device.local_ip, "udp", device.dstport)
         if snat is not None:
             yield Finding("outer-source", "pass", node.name, "pass-snat", values, (_detail(device), evidence(snat)))
             continue
@@ -389,39 +468,14 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
         )
 
 
-@_rule("fdb-reachable", cause=True)
+@_rule("fdb-reachable", cause=True, modes=_VXLAN)
 def fdb_reachable(tables: Tables) -> Iterator[Finding]:
     """The address that the FDB sends to answers a ping from this node's own private address."""
     for node, peer, entries in _fdb_pairs(tables, "fdb-reachable"):
         if isinstance(entries, Finding):
             yield entries
             continue
-        entry = entries[0]
-        sent = [
-            ping
-            for ping in tables.where("pings", source=node.name, address=entry.dst)
-            if ping.via in ("public", "private") and ping.outcome != "failed"
-        ]
-        values = {"peer": peer.name, "dst": entry.dst, "device": entry.dev}
-        if not sent:
-            yield Finding(
-                "fdb-reachable", "skip", node.name, "skip", values, (evidence(entry),), f"ping -c 3 {entry.dst}"
-            )
-            continue
-        ping = sent[0]
-        answered = ping.outcome == "replies"
-        values |= {"received": ping.received, "transmitted": ping.transmitted}
-        private = ipaddress.ip_address(entry.dst).is_private
-        case = "pass" if answered else "fail-private" if private and node.site != peer.site else "fail"
-        yield Finding(
-            "fdb-reachable",
-            _result(answered),
-            node.name,
-            case,
-            values,
-            (evidence(entry), evidence(ping)),
-            "" if answered else f"ip route get {entry.dst}",
-        )
+        yield _reachable("fdb-reachable", tables, node, peer, entries[0].dst, (evidence(entries[0]),))
 
 
 # ---------------------------------------------------------------------- what shows it: consequences and cross-checks
@@ -601,17 +655,50 @@ def _counters(tables: Tables, node: str, device: str) -> Any:
     return next(iter(tables.where("counters", node=node, dev=device)), None)
 
 
-def _source_rewritten(tables: Tables, node: Any, device: Any) -> Any:
-    """The SNAT rule that gives the tunnel's packets the NIC's own address, or None."""
-    local = ipaddress.ip_address(device.local_ip)
+def _reachable(rule: str, tables: Tables, node: Any, peer: Any, address: str, places: tuple[str, ...]) -> Finding:
+    """Whether an address of the peer answered the ping that left with this node's own private address."""
+    sent = [
+        ping
+        for ping in tables.where("pings", source=node.name, address=address)
+        if ping.via in ("public", "private") and ping.outcome != "failed"
+    ]
+    values = {"peer": peer.name, "dst": address}
+    if not sent:
+        return Finding(rule, "skip", node.name, "skip", values, places, f"ping -c 3 {address}")
+    ping = sent[0]
+    answered = ping.outcome == "replies"
+    values |= {"received": ping.received, "transmitted": ping.transmitted}
+    private = ipaddress.ip_address(address).is_private
+    case = "pass" if answered else "fail-private" if private and node.site != peer.site else "fail"
+    command = "" if answered else f"ip route get {address}"
+    return Finding(rule, _result(answered), node.name, case, values, (*places, evidence(ping)), command)
+
+
+def _bare(node: Any) -> str:
+    """The node's address as its annotation has it, without the mask."""
+    return str(node.node_address).split("/")[0]
+
+
+def _established(session: Any) -> bool:
+    return isinstance(session.info, str) and session.info.split(" ")[0] == "Established"
+
+
+def _said(tables: Tables, node: str, word: str) -> list[str]:
+    """Where BIRD's log first has that word."""
+    return [evidence(line) for line in tables.where("bird_log", node=node) if word in line.message][:1]
+
+
+def _source_rewritten(tables: Tables, node: Any, source: str, protocol: str, port: int) -> Any:
+    """The SNAT rule that gives what leaves with this source the NIC's own address, or None."""
+    local = ipaddress.ip_address(source)
     for rule in tables.where("iptables", node=node.name, table="nat"):
         if rule.target not in ("SNAT", "MASQUERADE"):
             continue
         to_private = rule.target == "MASQUERADE" or rule.to_source == node.private_ip
         source_fits = not isinstance(rule.src, str) or local in ipaddress.ip_network(rule.src)
         leaves_here = not isinstance(rule.out_iface, str) or rule.out_iface == node.nic
-        port_fits = not isinstance(rule.dports, str) or str(device.dstport) in rule.dports.split(",")
-        proto_fits = not isinstance(rule.proto, str) or rule.proto in ("udp", "17")
+        port_fits = not isinstance(rule.dports, str) or str(port) in rule.dports.split(",")
+        proto_fits = not isinstance(rule.proto, str) or rule.proto == protocol
         plain = not rule.negated and not isinstance(rule.set_name, str) and not isinstance(rule.src_type, str)
         if to_private and source_fits and leaves_here and port_fits and proto_fits and plain:
             return rule

@@ -157,7 +157,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=_ERR, transient=True) as bars:
+    # To a file it would still write the empty line that ends it.
+    with Progress(*columns, console=_ERR, transient=True, disable=not _ERR.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def advance(step: str, done: int, total: int) -> None:
@@ -178,7 +179,12 @@ def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError("not KEY=VALUE", where="SET", seen=text, todo="write for example probes.ping_count=5")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(
+            "the value is not YAML", where="SET", seen=text, todo="write for example probes.ping_count=5"
+        ) from None
 
 
 if __name__ == "__main__":

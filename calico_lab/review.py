@@ -25,7 +25,7 @@ from .tables import Tables, rows
 
 __all__ = ["Review", "counterpart"]
 
-_CROSS_CHECKS = ("mac-agreement", "fdb-destination", "vni-port", "route-to-block")
+_CROSS_CHECKS = ("bgp-session", "mac-agreement", "fdb-destination", "vni-port", "route-to-block")
 _SHOWN_BY = ("public-source", "wire", "fabric-drops")
 
 
@@ -171,6 +171,8 @@ class Review:
         keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
             keys.append("review.machine.user-mode-linux")
+        if facts.get("machine") == "user-mode-linux":
+            keys.insert(1, "review.machine.user-mode-linux")
         if "transport" in facts:
             keys.append(f"review.transport.{facts['transport']}")
         notes = "\n".join(f"* {self.words(key, **self.facts)}" for key in keys)

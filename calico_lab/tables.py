@@ -24,6 +24,8 @@ from . import parsers
 from .calico import tunnel, veth_name
 from .errors import ParseError
 from .parsers import (
+    bird_log,
+    bird_protocols,
     bridge_fdb,
     ip_addr,
     ip_link,
@@ -224,6 +226,16 @@ class Tables:
     def log(self) -> pd.DataFrame:
         """The CNI daemon's log: `parsers.node_log`."""
         return self._table(node_log, ["node-log"])
+
+    @cached_property
+    def bgp(self) -> pd.DataFrame:
+        """BIRD's protocols, BGP sessions among them: `parsers.bird_protocols`."""
+        return self._table(bird_protocols, ["bird-protocols"])
+
+    @cached_property
+    def bird_log(self) -> pd.DataFrame:
+        """BIRD's log: `parsers.bird_log`."""
+        return self._table(bird_log, ["bird-log"])
 
     @cached_property
     def packets(self) -> pd.DataFrame:

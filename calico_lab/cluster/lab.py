@@ -22,6 +22,7 @@ from ..errors import LabError
 from ..lab import bird, fabric, felix, flannel, node as lab_node
 from ..lab.host import Host, lacking
 from ..lab.settings import Settings
+from ..parsers import bird_protocols
 from ..scenario import Node, Pod, Scenario
 from . import Result
 from .ssh import SshNode
@@ -143,11 +144,12 @@ class LabCluster:
         self._each(self._set_up_node, self.nodes)
 
     def _set_up_node(self, node: Node) -> None:
-        self.host.apply(node.name, lab_node.nic(node, public_ip_alias=self.scenario.public_ip_alias))
+        settings = lab_node.nic(node, public_ip_alias=self.scenario.public_ip_alias)
         for pod in node.pods:
             on_node, in_pod = lab_node.pod(pod)
-            self.host.apply(node.name, on_node)
+            settings.add(on_node)
             self.host.apply(pod.name, in_pod)
+        self.host.apply(node.name, settings)
         if node.name in self._ssh:
             self.host.spawn(node.name, lab_node.SSHD)
 
@@ -182,14 +184,15 @@ class LabCluster:
     def _write_learned(self, node: Node) -> None:
         """Give the sessions the time that they may take, then do what Calico's BIRD does with what it learned."""
         deadline = time.monotonic() + _BGP_SETTLE_S
-        while self._sessions(node) != "all established" and time.monotonic() < deadline:
+        while not all(state == "Established" for state in self._sessions(node)) and time.monotonic() < deadline:
             time.sleep(_BGP_LOOK_S)
         learned = self._birdcl(node, "show route all")
         self.host.apply(node.name, Settings(ip=bird.tunnel_routes(node, self.scenario, learned)))
 
-    def _sessions(self, node: Node) -> str:
-        lines = [line for line in self._birdcl(node, "show protocols").splitlines() if line.startswith("Mesh_")]
-        return "all established" if lines and all("Established" in line for line in lines) else "not yet"
+    def _sessions(self, node: Node) -> list[str]:
+        """State of each BGP session; a BIRD that has only just been started may not answer yet."""
+        rows = bird_protocols.parse(self._birdcl(node, "show protocols"))
+        return [(row.info or "").split(" ")[0] for row in rows if row.proto == "BGP"] or ["none yet"]
 
     def _birdcl(self, node: Node, request: str) -> str:
         return self.host.run(node.name, ["birdcl", "-s", BIRD_SOCKET, *request.split()]).stdout

@@ -63,6 +63,12 @@ SYS_FINIT_MODULE = 313  # x86-64, the only machine that user-mode Linux runs on
 PATH = "/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
 
+CONTINUED, MORE = b"\\", -1
+"""A request that ends so goes on in the next line, once the reply of that id has been seen.
+
+A serial line of user-mode Linux loses what does not fit into its terminal's 4096 bytes of input.
+"""
+
 UML_MODULES = Path("/usr/lib/uml/modules")
 GUEST_MODULES = (
     *("veth", "vxlan", "ipip", "sch_netem", "wireguard"),
@@ -426,8 +432,15 @@ def serve(control: io.BufferedRWPair, fds: socket.socket | None, *, login: bool)
     def answer(line: bytes) -> None:
         reply(agent.answer(json.loads(line)))
 
+    request = b""
     for line in control:
-        threading.Thread(target=answer, args=(line,), daemon=True).start()
+        request += line.rstrip(b"\n")
+        if request.endswith(CONTINUED):
+            request = request[: -len(CONTINUED)]
+            reply({"id": MORE})
+        else:
+            threading.Thread(target=answer, args=(request,), daemon=True).start()
+            request = b""
 
 
 def main() -> None:

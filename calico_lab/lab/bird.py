@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import re
 
-from ..calico import BIRD_SOCKET, node_address
+from ..calico import BIRD_LOG, BIRD_SOCKET, node_address
 from ..scenario import Node, Scenario
 from .felix import same_subnet
 from .settings import Settings
 
-__all__ = ["BIRD", "FILE", "LOG", "accept_mapped", "configuration", "tunnel_routes"]
+__all__ = ["BIRD", "FILE", "accept_mapped", "configuration", "tunnel_routes"]
 
 FILE = "/run/calico/bird.conf"
 BIRD = ("bird", "-f", "-c", FILE, "-s", BIRD_SOCKET, "-P", "/run/calico/bird.pid")
-
-LOG = "/run/calico/bird.log"
 
 _CONFIGURATION = """\
 router id {own};
 log "{log}" all;
 
-function exported() {{
+function in_pool() {{
   return net ~ [ {pool}{{{pool_len},{block_len}}} ];
 }}
 
@@ -40,7 +38,7 @@ protocol kernel {{
   scan time 2;
   ipv4 {{
     import all;
-    export where source != RTS_BGP; # see tunnel_routes
+    export where source !~ [RTS_DEVICE, RTS_BGP]; # no device routes, as BIRD 1.6; for BGP see tunnel_routes
   }};
   graceful restart on;
   merge paths on;
@@ -66,7 +64,7 @@ template bgp mesh {{
   ipv4 {{
     gateway recursive;
     import all;
-    export where exported();
+    export where in_pool();
     add paths on;
   }};
   graceful restart on;
@@ -93,7 +91,7 @@ def configuration(node: Node, scenario: Scenario) -> str:
     own = _bare(node, scenario)
     text = _CONFIGURATION.format(
         own=own,
-        log=LOG,
+        log=BIRD_LOG,
         pool=cni.ip_pool,
         pool_len=cni.ip_pool.prefixlen,
         block_len=cni.block_size,

@@ -74,7 +74,7 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
 
 
 def _delays(scenario: Scenario, site: Site, port: str) -> tuple[list[str], list[str]]:
-    """netem on both ends of a site's link: its share of the latency each way, jitter and loss once each way."""
+    """Netem on both ends of a site's link: its share of the latency each way, jitter and loss once each way."""
     internet = scenario.internet
     share_ms = site.latency_ms if site.latency_ms is not None else internet.latency_ms / 2
     away = f"delay {share_ms:g}ms" if share_ms else ""

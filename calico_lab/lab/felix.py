@@ -4,9 +4,9 @@ What Felix does was read in projectcalico/calico v3.22.0 (felix/dataplane/linux/
 felix/rules); Felix itself does not run here. Modelled is a node that was annotated before Felix started. Not modelled:
 workload policy (pods may send and receive everything) and the resync that puts hand-made changes back within 90 s.
 
-The decision that matters for VXLAN is Felix's own: the tunnel's parent is the first interface that *has the node's address*,
-found by looking at the kernel's addresses, not at routes. If none has it there is no device, no tunnel route, no
-neighbour and no FDB entry; Felix warns once a second and stays ready.
+The decision that matters for VXLAN is Felix's own: the tunnel's parent is the first interface that *has the node's
+address*, found by looking at the kernel's addresses, not at routes. If none has it there is no device, no tunnel
+route, no neighbour and no FDB entry; Felix warns once a second and stays ready.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
         ``ip -json addr`` of the node.
     """
     device = tunnel(scenario.cni)
-    settings = Settings(
-        ipset=_ipsets(node, scenario), iptables=_iptables(device), sysctl={"net.ipv4.ip_forward": "1"}
-    )
+    settings = Settings(ipset=_ipsets(node, scenario), iptables=_iptables(device), sysctl={"net.ipv4.ip_forward": "1"})
     mtu = min(link["mtu"] for link in links if MTU_INTERFACES.match(link["ifname"])) - device.overhead_bytes
     if scenario.cni.backend == "bird":
         _add_ipip(settings, node, links, mtu)
@@ -91,7 +89,7 @@ def _add_vxlan(settings: Settings, node: Node, scenario: Scenario, parent: str, 
 def _add_ipip(settings: Settings, node: Node, links: Sequence[dict[str, Any]], mtu: int) -> None:
     """tunl0, without local, remote or parent: routing chooses its outer source (ipip_mgr.go). Routes are BIRD's."""
     if not any(link["ifname"] == "tunl0" for link in links):
-        settings.ip.append("tunnel add tunl0 mode ipip")
+        settings.ip.append("link add tunl0 type ipip")
     settings.ip += _dressed("tunl0", node, mtu)
 
 

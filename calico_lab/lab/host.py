@@ -99,6 +99,7 @@ class Host:
         self._keeper: Future[subprocess.Popen[bytes]] = Future()
         self._said: deque[str] = deque(maxlen=40)
         self._sending, self._connecting = threading.Lock(), threading.Lock()
+        self._more = threading.Semaphore(0)
         hello = self._replies[0]
         threading.Thread(target=self._live, args=(control, fds, lines), name="lab keeper", daemon=True).start()
         threading.Thread(target=self._listen, name="lab replies", daemon=True).start()
@@ -149,7 +150,11 @@ class Host:
         with self._control.makefile(encoding="utf-8") as lines, contextlib.suppress(OSError):
             for line in lines:
                 reply = json.loads(line)
-                self._replies.pop(reply["id"]).set_result(reply)
+                if reply["id"] == _MORE:
+                    self._more.release()
+                else:
+                    self._replies.pop(reply["id"]).set_result(reply)
+        self._more.release(1000)  # a message that was being sent comes to its error
         with self._sending:  # so that no request slips in after the last look
             self._control.close()
             for waiting in self._replies.values():
@@ -158,10 +163,15 @@ class Host:
 
     def _send(self, number: int, op: str, arguments: dict[str, Any]) -> Future[dict[str, Any]]:
         reply: Future[dict[str, Any]] = Future()
+        message = json.dumps({"id": number, "op": op, **arguments}).encode()
+        *parts, last = (message[start : start + _PART_BYTES] for start in range(0, len(message), _PART_BYTES))
         with self._sending:
             self._replies[number] = reply
             try:
-                self._control.sendall(json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n")
+                for part in parts:
+                    self._control.sendall(part + b"\\\n")
+                    self._more.acquire()
+                self._control.sendall(last + b"\n")
             except OSError:
                 del self._replies[number]
                 raise LabError("the lab ended", where="lab", todo="start it again") from None
@@ -252,6 +262,10 @@ _START_S = 60
 """A busy machine boots user-mode Linux slowly; namespaces take a tenth of a second."""
 
 _END_S = 5
+_MORE = -1
+"""Id of the reply that asks for a message's next part; see `agent.MORE`."""
+
+_PART_BYTES = 2000
 _SERIAL_LINES = 64  # arch/um/drivers/ssl.c, NR_PORTS
 
 

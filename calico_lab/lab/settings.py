@@ -30,6 +30,14 @@ class Settings:
     tc: list[str] = field(default_factory=list)
     sysctl: dict[str, str] = field(default_factory=dict)
 
+    def add(self, other: Settings) -> None:
+        """Put another's lines behind these."""
+        for name in ("ip", "ipset", "bridge", "tc"):
+            getattr(self, name).extend(getattr(other, name))
+        for table, lines in other.iptables.items():
+            self.iptables.setdefault(table, []).extend(lines)
+        self.sysctl |= other.sysctl
+
     def batches(self) -> Iterator[tuple[list[str], str]]:
         """Commands with their standard input, in the order in which they depend on each other."""
         if self.ip:

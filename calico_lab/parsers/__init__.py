@@ -16,6 +16,8 @@ from typing import Any
 
 from calico_lab.errors import ParseError
 from calico_lab.parsers import (
+    bird_log,
+    bird_protocols,
     bridge_fdb,
     ip_addr,
     ip_link,
@@ -37,6 +39,8 @@ from calico_lab.parsers import (
 __all__ = ["PARSERS", "parse"]
 
 PARSERS: dict[str, Callable[[str], list[Any]]] = {
+    "bird_log": bird_log.parse,
+    "bird_protocols": bird_protocols.parse,
     "bridge_fdb": bridge_fdb.parse,
     "ip_addr": ip_addr.parse,
     "ip_link": ip_link.parse,
