@@ -164,7 +164,8 @@ class Host:
     def _send(self, number: int, op: str, arguments: dict[str, Any]) -> Future[dict[str, Any]]:
         reply: Future[dict[str, Any]] = Future()
         message = json.dumps({"id": number, "op": op, **arguments}).encode()
-        *parts, last = (message[start : start + _PART_BYTES] for start in range(0, len(message), _PART_BYTES))
+        size = _PART_BYTES if self.kernel == "uml" else len(message)
+        *parts, last = (message[start : start + size] for start in range(0, len(message), size))
         with self._sending:
             self._replies[number] = reply
             try:
