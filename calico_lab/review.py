@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from . import plot
-from .calico import environment, install_commands, node_address, tunnel
+from .calico import environment, install_commands, mode, node_address, tunnel
 from .checks import CAUSES, Finding, Verdict, check, findings_table, verdict
 from .clouds import CLOUDS
 from .page import Block, Language, Page
@@ -170,8 +170,6 @@ class Review:
         provider = self.facts["provider"] if self.facts["provider"] == "lab" else "other"
         keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
-            keys.append("review.machine.user-mode-linux")
-        if facts.get("machine") == "user-mode-linux":
             keys.insert(1, "review.machine.user-mode-linux")
         if "transport" in facts:
             keys.append(f"review.transport.{facts['transport']}")
@@ -185,7 +183,7 @@ class Review:
         return self._mark(value) if isinstance(value, bool) else str(value)
 
     def _cause(self) -> str:
-        if self.verdict.ping is not False:
+        if False not in (self.verdict.installed, self.verdict.ping):
             return self.words("review.no-cause")
         return self.words(f"cause.{self.verdict.cause or 'unknown'}")
 
@@ -276,27 +274,38 @@ class Review:
         )
 
     def states(self) -> Iterator[Block]:
-        """For each node the document's four: tunnel device, routes, ARP and FDB."""
+        """For each node the document's four: tunnel device, routes, ARP and FDB; with BGP its sessions instead."""
         device = tunnel(self.scenario.cni).device
         tables = self.tables
-        shown = {
-            "link": (
-                tables.links[tables.links["name"] == device],
-                ["name", "mtu_bytes", "mac", "vni", "local_ip", "parent_dev", "dstport", "learning"],
-            ),
-            "route": (tables.route, ["destination", "gateway", "genmask", "flags", "metric", "iface"]),
-            "neigh": (
-                tables.neighbours[tables.neighbours["dev"] == device].rename(columns={"dst": "dst_ip"}),
-                ["dst_ip", "mac", "state"],
-            ),
-            "fdb": (
-                tables.fdb[tables.fdb["dev"] == device].rename(columns={"dst": "remote_ip"}),
-                ["mac", "remote_ip", "flags"],
-            ),
-        }
+        link = tables.links[tables.links["name"] == device]
+        routes = (tables.route, ["destination", "gateway", "genmask", "flags", "metric", "iface"])
+        shown: dict[str, tuple[pd.DataFrame, list[str]]]
+        if mode(self.scenario.cni) == "bird":
+            sessions = tables.bgp[tables.bgp["proto"] == "BGP"]
+            shown = {
+                "link": (link, ["name", "mtu_bytes", "state"]),
+                "route": routes,
+                "bgp": (sessions, ["name", "peer_ip", "state", "since", "info"]),
+            }
+        else:
+            shown = {
+                "link": (link, ["name", "mtu_bytes", "mac", "vni", "local_ip", "parent_dev", "dstport", "learning"]),
+                "route": routes,
+                "neigh": (
+                    tables.neighbours[tables.neighbours["dev"] == device].rename(columns={"dst": "dst_ip"}),
+                    ["dst_ip", "mac", "state"],
+                ),
+                "fdb": (
+                    tables.fdb[tables.fdb["dev"] == device].rename(columns={"dst": "remote_ip"}),
+                    ["mac", "remote_ip", "flags"],
+                ),
+            }
         for node in tables.nodes["name"]:
             for name, (frame, columns) in shown.items():
                 yield self.page.table(frame[frame["node"] == node], f"caption.{name}", columns, node=node)
+
+    def cross_check_heading(self) -> Block:
+        return self.text("section.cross-check-bgp" if mode(self.scenario.cni) == "bird" else "section.cross-check")
 
     @property
     def cross_checks(self) -> pd.DataFrame:
@@ -382,7 +391,7 @@ class Review:
         workload, ready = self.facts["workload"], ", ".join(f"{node} {state}" for node, state in measured.ready.items())
         yield say(f"conclusion.installed.{_key(measured.installed)}", workload=workload, ready=ready)
         yield say(f"conclusion.ping.{_key(measured.ping)}")
-        if measured.ping is False:
+        if False in (measured.installed, measured.ping):
             yield from self._explained()
         yield from self._compared()
         yield from self._recommended()
