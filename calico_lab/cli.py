@@ -116,7 +116,18 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _doctor(_: argparse.Namespace) -> None:
-    _OUT.print(doctor.render(doctor.survey()))
+    survey = doctor.survey()
+    _OUT.print(doctor.render(survey))
+    if doctor.verdict(survey) == doctor.Verdict.REPLAY_ONLY:
+        return
+    from .cluster.lab import kernel_for
+
+    has_uml = any(need.name == "linux.uml" and need.found for need in survey)
+    table = Table("Scenario", "Runs in")
+    for name in names():
+        here = kernel_for(Scenario.load(name)) == "here"
+        table.add_row(name, "this kernel" if here else "user-mode Linux" if has_uml else "nothing here: see linux.uml")
+    _OUT.print(table)
 
 
 def _publish(options: argparse.Namespace) -> None:

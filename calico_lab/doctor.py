@@ -46,6 +46,8 @@ class Purpose(StrEnum):
     LAB = "lab"
     SSH = "lab over ssh"
     BGP = "lab with BGP"
+    LATENCY = "lab with latency"
+    KERNEL = "lab in user-mode Linux"
     TESTS = "tests"
     SETUP = "set-up"
 
@@ -94,6 +96,7 @@ PROGRAMS = (
     ("ps", "procps", Purpose.LAB),
     ("sshd", "openssh-server", Purpose.SSH),
     ("bird", "bird2", Purpose.BGP),
+    ("linux.uml", "user-mode-linux", Purpose.KERNEL),
     ("chromium", "chromium", Purpose.TESTS),
     ("git", "git", Purpose.TESTS),
 )
@@ -102,7 +105,18 @@ PROGRAMS = (
 ABILITIES = (
     ("vxlan device", "ip link add v0 type vxlan id 4096 dstport 4789", "as root: modprobe vxlan", Purpose.LAB),
     ("veth pair", "ip link add v0 type veth peer name v1", "as root: modprobe veth", Purpose.LAB),
-    ("ipip device", "ip link add t0 type ipip local 192.0.2.1 remote 192.0.2.2", "as root: modprobe ipip", Purpose.BGP),
+    (
+        "ipip device",
+        "ip link add t0 type ipip local 192.0.2.1 remote 192.0.2.2",
+        "as root: modprobe ipip; or user-mode Linux",
+        Purpose.BGP,
+    ),
+    (
+        "netem queue",
+        "tc qdisc add dev lo root netem delay 1ms",
+        "as root: modprobe sch_netem; or user-mode Linux",
+        Purpose.LATENCY,
+    ),
 )
 """Ability, the command that shows it in a network namespace of its own, what to do without it, purpose."""
 
@@ -272,8 +286,8 @@ def _sshd(host: _Host) -> str | None:
 def _main(group: str) -> None:
     """Print the Debian packages that are missing for `group`, `lab` or `tests`, one a line; tests run the lab, too."""
     purposes = {
-        "lab": (Purpose.LAB, Purpose.SSH, Purpose.BGP),
-        "tests": (Purpose.LAB, Purpose.SSH, Purpose.BGP, Purpose.TESTS),
+        "lab": (Purpose.LAB, Purpose.SSH, Purpose.BGP, Purpose.KERNEL),
+        "tests": (Purpose.LAB, Purpose.SSH, Purpose.BGP, Purpose.KERNEL, Purpose.TESTS),
     }[group]
     needs = _programs(_Host(f"{os.environ.get('PATH', '')}:{SBIN}"))
     print(*missing_packages(needs, *purposes), sep="\n")

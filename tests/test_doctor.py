@@ -168,7 +168,7 @@ def test_set_up_can_ask_before_anything_is_installed() -> None:
     asked = subprocess.run(
         without_site_packages, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
     )
-    purposes = (Purpose.LAB, Purpose.SSH, Purpose.BGP, Purpose.TESTS)
+    purposes = (Purpose.LAB, Purpose.SSH, Purpose.BGP, Purpose.KERNEL, Purpose.TESTS)
     assert asked.stdout.split() == doctor.missing_packages(doctor.survey(), *purposes)
 
 

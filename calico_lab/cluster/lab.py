@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
@@ -27,7 +27,7 @@ from ..scenario import Node, Pod, Scenario
 from . import Result
 from .ssh import SshNode
 
-__all__ = ["LabCluster", "needs"]
+__all__ = ["LabCluster", "kernel_for", "needs"]
 
 _SSHD_START_S = 10.0
 _BGP_LOOK_S = 0.2
@@ -61,7 +61,8 @@ class LabCluster:
         self.scenario = scenario
         if host is None:
             require_lab(survey())
-        self.host = host or _host_for(scenario)
+        # sshd may have to be asked more than once until it answers.
+        self.host = host or Host(kernel_for(scenario), connections=2 * len(scenario.nodes))
         self._ssh: dict[str, SshNode] = {}
         # sshd drops privileges, which needs more than one user: not to be had in a rootless user namespace.
         root = not self.host.rootless or self.host.kernel == "uml"
@@ -225,11 +226,15 @@ def needs(scenario: Scenario) -> frozenset[str]:
     return frozenset({"ipip" if scenario.cni.backend == "bird" else "vxlan", *(["netem"] if delayed else [])})
 
 
-def _host_for(scenario: Scenario) -> Host:
-    """This machine's own kernel where it has all that the scenario needs, else user-mode Linux."""
-    if lacking(needs(scenario)):
-        return Host("uml", connections=2 * len(scenario.nodes))
-    return Host()
+def kernel_for(scenario: Scenario) -> Literal["here", "uml"]:
+    """This machine's own kernel where it has all that the scenario needs, else user-mode Linux.
+
+    Raises
+    ------
+    HostError
+        If this machine cannot even make namespaces.
+    """
+    return "uml" if lacking(needs(scenario)) else "here"
 
 
 def _private(key: Ed25519PrivateKey) -> str:

@@ -71,7 +71,7 @@ A serial line of user-mode Linux loses what does not fit into its terminal's 409
 
 UML_MODULES = Path("/usr/lib/uml/modules")
 GUEST_MODULES = (
-    *("veth", "vxlan", "ipip", "sch_netem", "wireguard"),
+    *("veth", "vxlan", "ipip", "sch_netem"),
     *("ip_set_hash_net", "iptable_raw", "iptable_filter", "iptable_nat", "iptable_mangle"),
     *("xt_addrtype", "xt_comment", "xt_conntrack", "xt_CT", "xt_mark", "xt_MASQUERADE", "xt_multiport", "xt_nat"),
     *("xt_set", "xt_tcpudp", "ipt_rpfilter", "af_packet"),

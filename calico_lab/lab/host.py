@@ -60,6 +60,13 @@ def lacking(needs: frozenset[str]) -> frozenset[str]:
         host.close()
 
 
+_START_S = 60
+"""A busy machine boots user-mode Linux slowly; namespaces take a tenth of a second."""
+
+_ANSWER_S = 30.0
+"""How long a request may take beyond what it asks for, before the lab counts as hung."""
+
+
 class Host:
     """A running lab kernel with namespaces in it.
 
@@ -171,15 +178,20 @@ class Host:
             try:
                 for part in parts:
                     self._control.sendall(part + b"\\\n")
-                    self._more.acquire()
+                    if not self._more.acquire(timeout=_ANSWER_S):
+                        raise _silence(_ANSWER_S)
                 self._control.sendall(last + b"\n")
             except OSError:
                 del self._replies[number]
                 raise LabError("the lab ended", where="lab", todo="start it again") from None
         return reply
 
-    def _request(self, op: str, **arguments: Any) -> dict[str, Any]:
-        return _unless_error(self._send(next(self._numbers), op, arguments).result())
+    def _request(self, op: str, *, answer_s: float = _ANSWER_S, **arguments: Any) -> dict[str, Any]:
+        reply = self._send(next(self._numbers), op, arguments)
+        try:
+            return _unless_error(reply.result(answer_s))
+        except TimeoutError:
+            raise _silence(answer_s) from None
 
     # ------------------------------------------------------------------ what a lab is built with
 
@@ -194,7 +206,8 @@ class Host:
 
     def run(self, space: str, argv: Sequence[str], stdin: str = "", timeout_s: float = 60) -> Done:
         """Run a command in a namespace (``""`` is the lab's own), whatever its exit code."""
-        reply = self._request("run", space=space, argv=list(argv), stdin=stdin, timeout_s=timeout_s)
+        answer_s = timeout_s + _ANSWER_S
+        reply = self._request("run", answer_s=answer_s, space=space, argv=list(argv), stdin=stdin, timeout_s=timeout_s)
         return Done(reply["code"], reply["stdout"], reply["stderr"], reply["seconds"])
 
     def do(self, space: str, argv: Sequence[str], stdin: str = "") -> str:
@@ -259,8 +272,9 @@ class Host:
             line.close()
 
 
-_START_S = 60
-"""A busy machine boots user-mode Linux slowly; namespaces take a tenth of a second."""
+def _silence(seconds: float) -> LabError:
+    return LabError(f"no answer within {seconds:g} s: its kernel hangs", where="lab", todo="start it again")
+
 
 _END_S = 5
 _MORE = -1
