@@ -248,6 +248,20 @@ class Review:
         )
 
     @cached_property
+    def workloads(self) -> pd.DataFrame:
+        """What ``kubectl -n kube-system get pods`` would show, as far as it follows from what was measured."""
+        reasons = {finding.node: finding for finding in self.findings if finding.id == "ready"}
+        measured = [
+            {"name": self.facts["workload"], "node": node, "ready": ready, "note": reasons[node].reason(self.words)}
+            for node, ready in self.verdict.ready.items()
+        ]
+        others = [
+            {"name": name, "node": None, "ready": None, "note": self.words("note.unknown")}
+            for name in ("calico-kube-controllers", "coredns")
+        ]
+        return pd.DataFrame([*measured, *others])
+
+    @cached_property
     def pings(self) -> pd.DataFrame:
         """Every probe: from where, to where, how, and what came back."""
         order = ["public", "private", "public-source", "node", "pod", "size"]
