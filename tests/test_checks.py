@@ -735,12 +735,17 @@ def test_there_is_no_cause_where_pods_reach_each_other(
     assert (verdict(found, tables).ping, verdict(found, tables).cause) == (True, None)
 
 
-def test_a_node_that_is_not_ready_is_not_installed_and_its_ping_is_not_judged(
+def test_where_a_node_is_not_ready_there_is_a_cause_and_ping_is_not_judged(
     recordings: Callable[[str], Recording], edited: Callable[..., Recording]
 ) -> None:
     tables = Tables(edited(recordings("cross-vxlan"), [(A, "readiness", "200", "503")]))
     found = verdict(check(tables), tables)
-    assert (found.installed, found.ready, found.ping, found.cause) == (False, {A: "0/1", G: "1/1"}, None, None)
+    assert (found.installed, found.ready, found.ping, found.cause) == (
+        False,
+        {A: "0/1", G: "1/1"},
+        None,
+        "outer-source",
+    )
 
 
 # ---------------------------------------------------------------------- form

@@ -54,22 +54,38 @@ def _cases(function: ast.FunctionDef) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Name(id="Finding"), args=[_, _, _, case, *_]):
                 yield from values(case)
+            case ast.Call(func=ast.Name(id="replace"), keywords=keywords):
+                for keyword in keywords:
+                    if keyword.arg == "case":
+                        yield from values(keyword.value)
+
+
+def _called(tree: ast.AST) -> Iterator[tuple[str, set[object]]]:
+    """Names of the functions that are called there, and the constants that they are given."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=arguments):
+                yield name, {argument.value for argument in arguments if isinstance(argument, ast.Constant)}
 
 
 def _keys_of_findings() -> set[str]:
     tree = ast.parse(inspect.getsource(checks))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    rules = {name: {rule for rule in RULES if RULES[rule].__name__ == name} for name in functions}
+    # What rules share is told the rule's id by each that calls it, or serves one rule only.
+    for name, told in _called(tree):
+        if name in functions and name != "_rule":
+            rules[name] |= told & set(RULES)
+    for caller, function in functions.items():
+        for name, _ in _called(function):
+            if name in functions and not rules[name]:
+                rules[name] = rules[caller]
     found: set[str] = set()
-    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
-        rules = [
-            decorator.args[0].value
-            for decorator in function.decorator_list
-            if isinstance(decorator, ast.Call) and isinstance(decorator.args[0], ast.Constant)
-        ]
-        cases = set(_cases(function)).union(*(_SET_ELSEWHERE.get(rule, set()) for rule in rules))
-        for case in cases:
+    for name, function in functions.items():
+        for case in _cases(function):
             shared = case in checks._CASES_OF_ANY_RULE
-            found |= {f"finding.any.{case}"} if shared else {f"finding.{rule}.{case}" for rule in rules}
-    return found
+            found |= {f"finding.any.{case}"} if shared else {f"finding.{rule}.{case}" for rule in rules[name]}
+    return found | {f"finding.{rule}.{case}" for rule, cases in _SET_ELSEWHERE.items() for case in cases}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
