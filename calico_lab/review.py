@@ -252,11 +252,11 @@ class Review:
         """What ``kubectl -n kube-system get pods`` would show, as far as it follows from what was measured."""
         reasons = {finding.node: finding for finding in self.findings if finding.id == "ready"}
         measured = [
-            {"name": self.facts["workload"], "node": node, "ready": ready, "note": reasons[node].reason(self.words)}
+            {"pod": self.facts["workload"], "node": node, "ready": ready, "note": reasons[node].reason(self.words)}
             for node, ready in self.verdict.ready.items()
         ]
         others = [
-            {"name": name, "node": None, "ready": None, "note": self.words("note.unknown")}
+            {"pod": name, "node": None, "ready": None, "note": self.words("note.unknown")}
             for name in ("calico-kube-controllers", "coredns")
         ]
         return pd.DataFrame([*measured, *others])
