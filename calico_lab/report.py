@@ -39,13 +39,11 @@ Progress = Callable[[str, int, int], None]
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _ENGINE = "calico_lab"
-_PICTURES = "report_files"
-_FAILED = "report-failed.ipynb"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `write` left: the executed notebook and its exports. Pictures of `markdown` are in ``report_files/``."""
+    """What `write` left: the executed notebook and its exports. Pictures of `markdown` are in ``<name>_files/``."""
 
     notebook: Path
     html: Path
@@ -59,6 +57,7 @@ def write(
     *,
     language: Language,
     title: str,
+    name: str = "report",
     kernel: Kernel | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -79,6 +78,8 @@ def write(
         Of the document's frame; the notebook's own text follows its parameters.
     title : str
         Of the window and of a wiki page.
+    name : str
+        Of the files, without their ending.
     kernel : Kernel, optional
         One that has been started early; otherwise one is started here.
     progress : callable, optional
@@ -89,31 +90,32 @@ def write(
     ParameterError
         If the notebook does not declare a parameter; nothing has been touched then.
     ReportError
-        If the notebook cannot be read, or a cell fails; that run is left as ``report-failed.ipynb``.
+        If the notebook cannot be read, or a cell fails; that run is left as ``<name>-failed.ipynb``.
     """
     source = _read(notebook)
     _check(source, notebook, parameters)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_old(folder)
+    _remove_old(folder, name)
     with ExitStack() as stack:
         aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".report-", dir=folder)))
         if kernel is None:
             kernel = stack.enter_context(Kernel())
-        executed = _execute(notebook, source, parameters, aside, folder, kernel, progress)
+        failed = folder / f"{name}-failed.ipynb"
+        executed = _execute(notebook, source, parameters, aside / f"{name}.ipynb", failed, kernel, progress)
         executed.metadata["title"] = title
         executed.metadata["language"] = language
-        nbformat.write(executed, aside / "report.ipynb")
-        (aside / "report.html").write_text(html(executed), encoding="utf-8", newline="\n")
-        text, pictures = markdown(executed)
-        (aside / "report.md").write_text(text, encoding="utf-8", newline="\n")
-        for name, content in pictures.items():
-            picture = aside / name
+        nbformat.write(executed, aside / f"{name}.ipynb")
+        (aside / f"{name}.html").write_text(html(executed), encoding="utf-8", newline="\n")
+        text, pictures = markdown(executed, f"{name}_files")
+        (aside / f"{name}.md").write_text(text, encoding="utf-8", newline="\n")
+        for path, content in pictures.items():
+            picture = aside / path
             picture.parent.mkdir(exist_ok=True)
             picture.write_bytes(content)
         # The page that people open comes last: where it is, the rest is.
-        for path in sorted(aside.iterdir(), reverse=True):
-            path.replace(folder / path.name)
-    return Report(folder / "report.ipynb", folder / "report.html", folder / "report.md")
+        for written in sorted(aside.iterdir(), reverse=True):
+            written.replace(folder / written.name)
+    return Report(folder / f"{name}.ipynb", folder / f"{name}.html", folder / f"{name}.md")
 
 
 # ---------------------------------------------------------------------- before
@@ -144,11 +146,12 @@ def _check(source: NotebookNode, notebook: Path, parameters: Mapping[str, Any]) 
             )
 
 
-def _remove_old(folder: Path) -> None:
-    for name in ("report.ipynb", "report.html", "report.md", _FAILED):
-        (folder / name).unlink(missing_ok=True)
-    if (folder / _PICTURES).exists():
-        shutil.rmtree(folder / _PICTURES)
+def _remove_old(folder: Path, name: str) -> None:
+    for ending in (".ipynb", ".html", ".md", "-failed.ipynb"):
+        (folder / f"{name}{ending}").unlink(missing_ok=True)
+    pictures = folder / f"{name}_files"
+    if pictures.exists():
+        shutil.rmtree(pictures)
 
 
 # ---------------------------------------------------------------------- execution
@@ -203,12 +206,11 @@ def _execute(
     notebook: Path,
     source: NotebookNode,
     parameters: Mapping[str, Any],
-    aside: Path,
-    folder: Path,
+    output: Path,
+    failed: Path,
     kernel: Kernel,
     progress: Progress | None,
 ) -> NotebookNode:
-    output = aside / "report.ipynb"
     watch = _Watch(len(source.cells), progress)
     manager = kernel.take()
     try:
@@ -224,12 +226,12 @@ def _execute(
             on_cell_start=watch,
         )
     except (papermill.PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died, or never answered
-        output.replace(folder / _FAILED)
+        output.replace(failed)
         raise ReportError(
             f"cell {watch.number} failed" if watch.number else "the kernel did not start",
             where=notebook.name,
             seen=_last_line(error),
-            todo=f"see {folder / _FAILED}",
+            todo=f"see {failed}",
         ) from None
     # The folder aside is gone soon, and a colleague has neither path.
     executed.metadata.papermill.input_path = notebook.name
@@ -269,10 +271,10 @@ def html(executed: NotebookNode) -> str:
     return str(text)
 
 
-def markdown(executed: NotebookNode) -> tuple[str, dict[str, bytes]]:
-    """The document as Markdown for a wiki, and its pictures by the name that the text links to."""
+def markdown(executed: NotebookNode, folder: str = "report_files") -> tuple[str, dict[str, bytes]]:
+    """The document as Markdown for a wiki, and its pictures by the name, in that folder, that the text links to."""
     executed = copy.deepcopy(executed)
-    pictures = _name_pictures(executed)
+    pictures = _name_pictures(executed, folder)
     exporter = MarkdownExporter(
         template_name="wiki",
         extra_template_basedirs=[str(_TEMPLATES)],
@@ -335,13 +337,13 @@ def _prefer(*mime_types: str) -> Config:
     )
 
 
-def _name_pictures(executed: NotebookNode) -> dict[str, bytes]:
+def _name_pictures(executed: NotebookNode, folder: str) -> dict[str, bytes]:
     """Name each picture by its order, which does not change with what it shows."""
     pictures: dict[str, bytes] = {}
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                name = f"{_PICTURES}/figure-{len(pictures) + 1}.png"
+                name = f"{folder}/figure-{len(pictures) + 1}.png"
                 pictures[name] = base64.b64decode(output.data["image/png"])
                 output.metadata["filenames"] = {"image/png": name}
     return pictures
