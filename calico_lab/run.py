@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,13 @@ class Observed:
     comparison: Path | None
 
 
-def observe(scenario: Scenario, folder: Path, progress: Progress = lambda step, done, total: None) -> Observed:
+def observe(
+    scenario: Scenario,
+    folder: Path,
+    progress: Progress = lambda step, done, total: None,
+    *,
+    compare: bool = True,
+) -> Observed:
     """Record a scenario and its counterpart on two local labs, side by side.
 
     Parameters
@@ -49,27 +56,37 @@ def observe(scenario: Scenario, folder: Path, progress: Progress = lambda step, 
     folder : Path
         Gets ``recording/`` and ``comparison/``.
     progress : callable, optional
+    compare : bool
+        False records the scenario alone. A comparison that is there stays if it still is the counterpart's.
 
     Raises
     ------
     HostError, LabError
         See `LabCluster`.
     """
-    observed = Observed(folder / "recording", folder / "comparison")
     other = counterpart(scenario)
-    with (
-        ThreadPoolExecutor(2) as both,
-        # Left first, also on Ctrl-C: without their clusters the recordings below end at once, and are dropped.
-        closing(LabCluster(scenario, progress=lambda step: progress(step, 0, 0))) as cluster,
-        closing(LabCluster(other)) as other_cluster,
-    ):
+    # The clusters are left first, also on Ctrl-C: without them the recordings below end at once, and are dropped.
+    with ThreadPoolExecutor(2) as both, ExitStack() as clusters:
+        cluster = LabCluster(scenario, progress=lambda step: progress(step, 0, 0))
+        clusters.enter_context(closing(cluster))
+        other_cluster = clusters.enter_context(closing(LabCluster(other))) if compare else None
         recordings = [
-            both.submit(record, cluster, scenario, observed.recording, lambda *done: progress("capture", *done)),
-            both.submit(record, other_cluster, other, folder / "comparison"),
+            both.submit(record, cluster, scenario, folder / "recording", lambda *done: progress("capture", *done))
         ]
+        if other_cluster is not None:
+            recordings.append(both.submit(record, other_cluster, other, folder / "comparison"))
         for recording in recordings:
             recording.result()
-    return observed
+    return Observed(folder / "recording", _counterparts(folder / "comparison", other))
+
+
+def _counterparts(comparison: Path, other: Scenario) -> Path | None:
+    """The comparison if it is of that scenario; one of another is removed: it would be taken for this recording's."""
+    with contextlib.suppress(RecordingError):
+        if Recording(comparison).scenario == other:
+            return comparison
+    shutil.rmtree(comparison, ignore_errors=True)
+    return None
 
 
 def replay(scenario: Scenario | None, recording: Path | None = None) -> Observed:
@@ -171,7 +188,7 @@ def clean(outputs: Path = OUTPUTS, *, recordings: bool = False) -> list[Path]:
     """Remove what runs left under outputs/, keeping recordings unless told otherwise; returns what was removed."""
     removed = []
     for entry in sorted(outputs.glob("*/*")):
-        if entry.name in ("recording", "comparison") and not recordings:
+        if entry.name in ("recording", "comparison", "recordings") and not recordings:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         removed.append(entry)
