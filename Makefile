@@ -9,13 +9,13 @@ option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
 each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
-unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS
+unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES
 
 # Only the local lab uses this machine's network tools.
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report publish lab doctor test check fix bench lock clean
+.PHONY: help list report matrix sweep publish lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -26,6 +26,12 @@ list: $(READY) ## the scenarios
 
 report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
 	@$(PYTHON) -m calico_lab report $(call option,,SCENARIO) $(call option,--provider,PROVIDER) $(call option,--lang,LANG_REPORT) $(call option,--recording,RECORDING) $(call each,--set,SET)
+
+matrix: $(READY) $(lab_packages) ## review all scenarios side by side [SCENARIOS="name ..."] [RESUME=yes] [DASK=address] [LANG_REPORT=ko|en]
+	@$(PYTHON) -m calico_lab matrix $(call each,,SCENARIOS) $(call option,--lang,LANG_REPORT) $(call option,--dask,DASK) $(if $(filter yes,$(value RESUME)),--resume)
+
+sweep: $(READY) $(lab_packages) ## measure SCENARIO=name with PARAM=key and VALUES=a,b,... [DASK=address] [LANG_REPORT=ko|en]
+	@$(PYTHON) -m calico_lab sweep $(call option,,SCENARIO) $(call option,--param,PARAM) $(call option,--values,VALUES) $(call option,--lang,LANG_REPORT) $(call option,--dask,DASK)
 
 publish: $(READY) ## send the report of SCENARIO=name to WIKI=git address or folder
 	@$(PYTHON) -m calico_lab publish $(call option,,SCENARIO) $(call option,--wiki,WIKI)
@@ -53,7 +59,7 @@ bench: $(READY) .venv/.packages-lab ## measure: prints ratios within one run
 	@set -e; for script in benchmarks/*.py; do $(PYTHON) "$$script"; done
 
 lock: $(READY) ## refresh requirements.lock from pyproject.toml
-	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --extra dev --output-file requirements.lock pyproject.toml
+	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --extra dev --extra dask --output-file requirements.lock pyproject.toml
 
 clean: $(READY) ## empty outputs/, but for recordings unless RECORDINGS=yes
 	@$(PYTHON) -m calico_lab clean $(if $(filter yes,$(value RECORDINGS)),--recordings)

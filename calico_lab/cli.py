@@ -7,16 +7,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from . import doctor
 from .errors import CalicoLabError, InputError, ReportError
 from .scenario import PARAMS, Scenario, names
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["main"]
 
@@ -61,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
     report.add_argument("--recording", type=Path, help="render this recording instead of making one")
     report.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
+    matrix = verb("matrix", _matrix, "review several scenarios, and put them side by side")
+    matrix.add_argument("scenario", nargs="*", help="names or .yaml files; all by default")
+    matrix.add_argument("--resume", action="store_true", help="run only what is missing or changed")
+    sweep = verb("sweep", _sweep, "measure a scenario with several values of a parameter")
+    sweep.add_argument("scenario", nargs="?")
+    sweep.add_argument("--param", help="a scenario's key, for example internet.latency_ms or latency_ms")
+    sweep.add_argument("--values", help="separated by commas")
+    for several in (matrix, sweep):
+        several.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the texts")
+        several.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster instead of this machine")
     verb("list", _list, "list the scenarios")
     verb("doctor", _doctor, "what this machine has, lacks and can do")
     publish = verb("publish", _publish, "send a scenario's report to a git wiki")
@@ -105,6 +119,40 @@ def _report(options: argparse.Namespace) -> None:
         _OUT.print(line, soft_wrap=True, highlight=False, markup=False)
     for path in (written.html, written.markdown):
         _OUT.print(_shortest(path), soft_wrap=True, highlight=False)
+
+
+def _matrix(options: argparse.Namespace) -> None:
+    from . import matrix, run
+
+    asked = options.scenario or names()
+    with _several(len(asked)) as (started, ended), _executor(options.dask) as where:
+        table = matrix.matrix(
+            asked, resume=options.resume, language=options.lang, started=started, ended=ended, **where
+        )
+    columns = ["scenario", "installed", "ping", "cause", "agrees", "seconds", "error"]
+    _print_table(table[columns].assign(seconds=table["seconds"].round(1)))
+    for ending in ("html", "md", "csv"):
+        _OUT.print(
+            _shortest(run.OUTPUTS / matrix.FOLDER / f"{matrix.FOLDER}.{ending}"), soft_wrap=True, highlight=False
+        )
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    for name in ("scenario", "param", "values"):
+        if not getattr(options, name):
+            todo = "make sweep SCENARIO=cross-canal PARAM=latency_ms VALUES=1,5,20"
+            raise InputError("not given", where=name.upper(), todo=todo)
+    from . import run, sweep
+
+    values = sweep.values_of(options.values)
+    with _several(len(values)) as (started, ended), _executor(options.dask) as where:
+        table = sweep.sweep(
+            options.scenario, options.param, values, language=options.lang, started=started, ended=ended, **where
+        )
+    _print_table(table.assign(rtt_ms=table["rtt_ms"].round(3)))
+    folder = run.OUTPUTS / sweep.folder_of(Path(options.scenario).stem, sweep.key_of(options.param))
+    for ending in ("md", "csv", "png"):
+        _OUT.print(_shortest(folder / f"sweep.{ending}"), soft_wrap=True, highlight=False)
 
 
 def _list(_: argparse.Namespace) -> None:
@@ -180,6 +228,47 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[step], completed=done, total=total or None)
 
         yield advance
+
+
+@contextmanager
+def _several(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """A line for each that runs, and one for how many have ended."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_ERR, transient=True, disable=not _ERR.is_terminal) as bars:
+        whole = bars.add_task("all", total=total)
+        running: dict[str, Any] = {}
+
+        def started(name: str) -> None:
+            running[name] = bars.add_task(name, total=1)
+
+        def ended(name: str) -> None:
+            bars.remove_task(running.pop(name))
+            bars.advance(whole)
+
+        yield started, ended
+
+
+@contextmanager
+def _executor(dask: str | None) -> Iterator[dict[str, Any]]:
+    """Where tasks run, as keywords of `workers.each`: nothing said is this machine."""
+    if dask is None:
+        yield {}
+        return
+    from . import workers
+
+    with workers.dask(dask) as (executor, at_once):
+        yield {"executor": executor, "at_once": at_once}
+
+
+def _print_table(frame: DataFrame) -> None:
+    """Values as in the review document's table: O, X, and a dot for what is not known."""
+    marks = {True: "O", False: "X", None: "."}
+    table = Table(*frame.columns, box=None, pad_edge=False)
+    for row in frame.astype(object).where(frame.notna(), None).itertuples(index=False):
+        table.add_row(
+            *(Text(marks[value] if value is None or isinstance(value, bool) else str(value)) for value in row)
+        )
+    _OUT.print(table)
 
 
 def _shortest(path: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-__all__ = ["latency", "mtu_path"]
+__all__ = ["heat", "latency", "mtu_path", "sweep"]
 
 Words = Callable[..., str]
 
@@ -41,6 +42,8 @@ _WIDTH_IN = 9.0
 _MAX_PATHS = 4
 _MAX_ROWS = 24
 """More than that is not read in a picture; the table beside it has all."""
+
+_MAX_COLUMNS = 8
 
 _LOG_FROM = 10
 """From this ratio of the slowest to the fastest median on, a linear axis squeezes the fast ones to a line."""
@@ -102,6 +105,65 @@ def latency(pings: pd.DataFrame, words: Words) -> Figure:
         _finish(figure, words)
         if len(rows) > len(shown):
             figure.supxlabel(words("plot.latency.more", shown=len(shown), total=len(rows)), fontsize=9)
+    return figure
+
+
+def heat(cells: pd.DataFrame, words: Words, title: str) -> Figure:
+    """A table of numbers by shade. Each cell also says its number, so that nothing hangs on the shade.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        ``row``, ``column`` (str, in the order of their first cell), ``value`` (float, NaN where there is none: such a
+        cell has no shade), ``mark`` (str, what the cell says). Columns beyond the eighth are left out, and the figure
+        says so.
+    words : callable
+        `calico_lab.page.Page.words`.
+    title : str
+        What is shown, with its unit.
+    """
+    names, columns = list(dict.fromkeys(cells["row"])), list(dict.fromkeys(cells["column"]))
+    shown = columns[:_MAX_COLUMNS]
+    with _style():
+        figure = _figure(1.2 + 0.4 * max(1, len(names)))
+        axes = figure.subplots()
+        if names:
+            _draw_cells(axes, cells[cells["column"].isin(shown)], names, shown)
+            axes.set_title(title, loc="left", fontsize=11)
+        else:
+            _draw_nothing(axes, words)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelfontfamily=_fonts())
+        if len(columns) > len(shown):
+            figure.supxlabel(words("plot.heat.more", shown=len(shown), total=len(columns)), fontsize=9)
+    return figure
+
+
+def sweep(frame: pd.DataFrame, words: Words, label: str) -> Figure:
+    """Median round trip of each pair of nodes and layer over the values of a parameter.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``value`` (number or str), ``src``, ``dst`` (str, nodes), ``layer`` ("underlay" or "overlay"), ``rtt_ms``
+        (Float64, NA without a reply: marked at the foot of the figure).
+    words : callable
+        `calico_lab.page.Page.words`.
+    label : str
+        The parameter.
+    """
+    measured = frame.dropna(subset="layer")
+    with _style():
+        figure = _figure(4.0)
+        axes = figure.subplots()
+        if measured.empty:
+            _draw_nothing(axes, words)
+        else:
+            _draw_sweep(axes, measured, words)
+            axes.set_xlabel(label)
+            axes.set_ylabel(words("plot.sweep.time"))
+            axes.set_ylim(bottom=0)
+        _finish(figure, words)
     return figure
 
 
@@ -177,6 +239,43 @@ def _scale_time(axes: Axes, times: list[pd.Series[Any]], words: Words) -> None:
     else:
         axes.set_xlim(0, 1.05 * max(float(values.max()) for values in times if not values.empty))
     axes.grid(axis="x", color="#e5e5e5")
+
+
+# ---------------------------------------------------------------------- several scenarios
+
+
+def _draw_cells(axes: Axes, cells: pd.DataFrame, names: list[str], columns: list[str]) -> None:
+    values = cells.pivot(index="row", columns="column", values="value").reindex(index=names, columns=columns)
+    shades = values.astype(float)
+    # MTUs and round trips of far and near clouds differ by orders of magnitude.
+    axes.imshow(np.ma.masked_invalid(np.log10(shades.to_numpy())), cmap="Blues", aspect="auto", alpha=0.6)
+    for row, column, value, mark in zip(*(cells[name] for name in ("row", "column", "value", "mark")), strict=True):
+        place = columns.index(column), names.index(row)
+        axes.text(*place, mark, ha="center", va="center", fontsize=9, color=_BAD if pd.isna(value) else _INK)
+    axes.set_xticks(range(len(columns)), columns, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+
+
+def _draw_sweep(axes: Axes, frame: pd.DataFrame, words: Words) -> None:
+    numeric = pd.api.types.is_numeric_dtype(frame["value"].infer_objects())
+    values = list(dict.fromkeys(frame["value"]))
+    at = {value: float(value) if numeric else float(place) for place, value in enumerate(values)}
+    for (_, _, layer), pairs in frame.groupby(["src", "dst", "layer"], sort=False):
+        answered = pairs.dropna(subset="rtt_ms")
+        places = [at[value] for value in answered["value"]]
+        axes.plot(places, answered["rtt_ms"].astype(float), markersize=7, alpha=0.7, **_LAYERS[str(layer)])
+        for value in pairs.loc[pairs["rtt_ms"].isna(), "value"]:
+            axes.text(
+                at[value],
+                0.02,
+                words("plot.sweep.no_reply"),
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                fontsize=9,
+                color=_BAD,
+            )
+    axes.set_xticks([at[value] for value in values], [str(value) for value in values])
+    axes.grid(axis="y", color="#e5e5e5")
 
 
 # ---------------------------------------------------------------------- both
