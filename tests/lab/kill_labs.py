@@ -41,6 +41,7 @@ TEMPORARY = "/run/tmp"
 def main(count: int, scenario: str) -> None:
     with closing(Host()) as machine:
         machine.do("", ["mkdir", TEMPORARY])
+        machine.do("", ["mount", "-n", "-t", "tmpfs", "tmpfs", "/dev/shm"])
         again = [sys.executable, str(Path(__file__).resolve()), "inside", str(count), scenario]
         done = machine.run("", ["env", f"TMPDIR={TEMPORARY}", *again], timeout_s=60 + 10 * count)
     sys.stdout.write(done.stdout)
