@@ -7,6 +7,7 @@ with it, the checks compare recordings with it, and the report prints the comman
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
 
 from .scenario import Cni, Node, Scenario
@@ -21,6 +22,7 @@ __all__ = [
     "install_commands",
     "mode",
     "node_address",
+    "same_subnet",
     "tunnel",
     "veth_name",
     "vtep_mac",
@@ -84,6 +86,16 @@ def node_address(node: Node, cni: Cni) -> str:
     A public IP is given without a mask; autodetection writes the NIC's own address with the NIC's prefix length.
     """
     return node.public_ip if cni.node_ip == "public" else f"{node.private_ip}/{node.prefix_len}"
+
+
+def same_subnet(node_address: str, peer_address: str) -> bool:
+    """Whether a node's annotation, taken as a network, has the peer's address: what CrossSubnet goes by.
+
+    An annotation without a mask, or with /32 as on GCP, has nobody's (felix/calc/l3_route_resolver.go, nodeInOurSubnet;
+    BIRD's filter in confd, bird_ipam.cfg.template, asks the same of the next hop).
+    """
+    network = ipaddress.ip_network(node_address, strict=False)
+    return ipaddress.ip_address(peer_address.split("/")[0]) in network
 
 
 def vtep_mac(node_name: str) -> str:

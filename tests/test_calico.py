@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calico_lab.calico import environment, install_commands, node_address, tunnel, veth_name, vtep_mac
+from calico_lab.calico import environment, install_commands, node_address, same_subnet, tunnel, veth_name, vtep_mac
 from calico_lab.scenario import Scenario
 
 
@@ -134,3 +134,16 @@ def test_canal_has_to_be_told_the_public_ip_for_flannel_too() -> None:
 
 def test_nothing_is_annotated_where_calico_detects_the_address() -> None:
     assert not any("annotate" in line for line in install_commands(Scenario.load("cross-vxlan-private")))
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "same"),
+    [
+        pytest.param("192.168.10.28/24", "192.168.10.29/24", True, id="one-subnet"),
+        pytest.param("192.168.10.28/24", "192.168.11.28/24", False, id="two-subnets"),
+        pytest.param("192.168.29.28/32", "192.168.29.29/32", False, id="gcp-s-32"),
+        pytest.param("54.64.9.64", "54.64.9.65", False, id="public-without-a-mask"),
+    ],
+)
+def test_cross_subnet_goes_by_the_mask_of_the_node_s_own_annotation(own: str, peer: str, same: bool) -> None:
+    assert same_subnet(own, peer) is same

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import re
 
-from ..calico import BIRD_LOG, BIRD_SOCKET, node_address
+from ..calico import BIRD_LOG, BIRD_SOCKET, node_address, same_subnet
 from ..scenario import Node, Scenario
-from .felix import same_subnet
 from .settings import Settings
 
 __all__ = ["BIRD", "FILE", "accept_mapped", "configuration", "tunnel_routes"]
@@ -129,8 +128,8 @@ def tunnel_routes(node: Node, scenario: Scenario, learned: str) -> list[str]:
     learned : str
         ``birdcl show route all``.
     """
-    near = {_bare(peer, scenario) for peer in scenario.peers(node) if same_subnet(node, peer, scenario)}
-    direct = near if scenario.cni.ipip == "CrossSubnet" else set()
+    own, peers = node_address(node, scenario.cni), [_bare(peer, scenario) for peer in scenario.peers(node)]
+    direct = [peer for peer in peers if scenario.cni.ipip == "CrossSubnet" and same_subnet(own, peer)]
     lines = []
     block = None
     for line in learned.splitlines():

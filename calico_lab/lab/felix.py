@@ -11,18 +11,17 @@ route, no neighbour and no FDB entry; Felix warns once a second and stays ready.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..calico import Tunnel, node_address, tunnel, vtep_mac
+from ..calico import Tunnel, node_address, same_subnet, tunnel, vtep_mac
 from ..scenario import Node, Scenario
 from .settings import Settings
 
-__all__ = ["MTU_INTERFACES", "READY", "Dataplane", "dataplane", "same_subnet"]
+__all__ = ["MTU_INTERFACES", "READY", "Dataplane", "dataplane"]
 
 MTU_INTERFACES = re.compile(r"^((en|wl|ww|sl|ib)[opsx].*|(eth|wlan|wwan).*)")
 """Interfaces whose MTU counts (felix/config/config_params.go, MTUIfacePattern)."""
@@ -80,7 +79,7 @@ def _add_vxlan(settings: Settings, node: Node, scenario: Scenario, parent: str, 
         mac, peer_ip = vtep_mac(peer.name), _bare(peer, scenario)
         settings.ip.append(f"neigh replace {peer.tunnel_ip} lladdr {mac} dev {device.device} nud permanent")
         settings.bridge.append(f"fdb replace {mac} dev {device.device} dst {peer_ip} self permanent")
-        if scenario.cni.vxlan == "CrossSubnet" and same_subnet(node, peer, scenario):
+        if scenario.cni.vxlan == "CrossSubnet" and same_subnet(node_address(node, scenario.cni), peer_ip):
             settings.ip.append(f"route add {peer.block} via {peer_ip} dev {parent} proto {_VXLAN_PROTOCOL}")
         else:
             settings.ip.append(f"route add {peer.block} via {peer.tunnel_ip} dev {device.device} onlink")
@@ -99,12 +98,6 @@ def _dressed(device: str, node: Node, mtu: int) -> list[str]:
         f"addr add {node.tunnel_ip}/32 dev {device}",
         f"link set {device} up",
     ]
-
-
-def same_subnet(node: Node, peer: Node, scenario: Scenario) -> bool:
-    """Whether the node's annotation, as a network, has the peer's address: what CrossSubnet goes by."""
-    network = ipaddress.ip_network(node_address(node, scenario.cni), strict=False)
-    return ipaddress.ip_address(_bare(peer, scenario)) in network
 
 
 def _bare(node: Node, scenario: Scenario) -> str:
