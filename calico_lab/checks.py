@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from .calico import BIRD_SOCKET, mode, tunnel
+from .calico import BIRD_SOCKET, mode, same_subnet, tunnel
 from .clouds import CLOUDS
 from .tables import Tables, evidence, rows
 
@@ -95,6 +95,9 @@ CAUSES: list[str] = []
 _MODES = frozenset({"vxlan", "canal", "bird"})
 _VXLAN = frozenset({"vxlan", "canal"})
 _BIRD = frozenset({"bird"})
+_IPIP = 4
+"""IP-in-IP's protocol number (IANA)."""
+
 _modes_of: dict[str, frozenset[str]] = {}
 
 
@@ -300,7 +303,7 @@ def device_present(tables: Tables) -> Iterator[Finding]:
 
 @_rule("route-to-block", cause=True)
 def route_to_block(tables: Tables) -> Iterator[Finding]:
-    """Every peer's block is routed into the tunnel device, through the peer's tunnel address."""
+    """Every peer's block is routed into the tunnel device, or by CrossSubnet straight to a peer in the same subnet."""
     for node, peer, device in _tunnel_pairs(tables, "route-to-block"):
         if isinstance(device, Finding):
             yield device
@@ -309,14 +312,69 @@ def route_to_block(tables: Tables) -> Iterator[Finding]:
             yield _skip("route-to-block", node.name, tables, "ip-route")
             continue
         routes = tables.where("routes", node=node.name, destination=peer.block)
-        good = [route for route in routes if route.dev == device.name and route.type == "unicast"]
+        direct = _direct_routes(tables, node, peer)
+        good = direct or [route for route in routes if route.dev == device.name and route.type == "unicast"]
         values = {"block": peer.block, "peer": peer.name, "device": device.name}
         command = f"ip route get {_first_pod(tables, peer.name)}"
         if not good:
             places = tuple(map(evidence, routes)) or (_file(tables, node.name, "ip-route"),)
             yield Finding("route-to-block", "fail", node.name, "fail", values, places, command)
         else:
-            yield Finding("route-to-block", "pass", node.name, "pass", values, (evidence(good[0]),))
+            case = "pass-direct" if direct else "pass"
+            yield Finding("route-to-block", "pass", node.name, case, values, (evidence(good[0]),))
+
+
+@_rule("pod-source", cause=True)
+def pod_source(tables: Tables) -> Iterator[Finding]:
+    """What CrossSubnet sends to a peer in the same subnet has pods' addresses, which no cloud gave a NIC.
+
+    Calico's documentation wants source/destination checks off for that (reference/public-cloud/aws).
+    """
+    for node in _nodes(tables):
+        for peer in _nodes(tables):
+            cloud = CLOUDS[node.cloud]
+            values = {"peer": peer.name, "block": peer.block, "nic": node.nic, "cloud": cloud.title}
+            for route in _direct_routes(tables, node, peer)[:1]:
+                result = _result(not cloud.source_check)
+                command = f"tcpdump -ni {node.nic} net {peer.block}"
+                yield Finding("pod-source", result, node.name, result, values, (evidence(route),), command)
+
+
+@_rule("outer-protocol", cause=True, modes=_BIRD)
+def outer_protocol(tables: Tables) -> Iterator[Finding]:
+    """The networks at both ends carry the tunnel's IP protocol; what arrived decides where documents say otherwise."""
+    for node, peer, device in _tunnel_pairs(tables, "outer-protocol"):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        if tables.unread(node.name, "ip-route"):
+            yield _skip("outer-protocol", node.name, tables, "ip-route")
+            continue
+        into_tunnel = tables.where("routes", node=node.name, destination=peer.block, dev=device.name)
+        if not into_tunnel:
+            continue
+        blocking = [end for end in (node, peer) if _IPIP in tables.scenario.blocked_protocols(end.site)]
+        values = {"peer": peer.name, "protocol": _IPIP, "cloud": CLOUDS[(blocking or [node])[0].cloud].title}
+        if not blocking:
+            yield Finding("outer-protocol", "pass", node.name, "pass", values, (evidence(into_tunnel[0]),))
+            continue
+        unread = [place for place in (node.name, peer.name) if tables.unread(place, "tcpdump")]
+        if unread:
+            yield _skip("outer-protocol", node.name, tables, "tcpdump", at=unread[0])
+            continue
+        outgoing = tables.where("packets", node=node.name, direction="Out", proto="ipip", dst_ip=_bare(peer))
+        incoming = tables.where("packets", node=peer.name, direction="In", proto="ipip", src_ip=_bare(node))
+        values |= {"out": len(outgoing), "in": len(incoming)}
+        places = tuple(map(evidence, [*outgoing[:1], *incoming[:1]]))
+        if incoming:
+            yield Finding("outer-protocol", "pass", node.name, "pass-arrived", values, places)
+        elif outgoing:
+            places = (*places, _file(tables, peer.name, "tcpdump"))
+            command = f"tcpdump -ni {peer.nic} ip proto {_IPIP}  # on {peer.name}"
+            yield Finding("outer-protocol", "fail", node.name, "fail", values, places, command)
+        else:
+            places = (_file(tables, node.name, "tcpdump"),)
+            yield Finding("outer-protocol", "skip", node.name, "silent", values, places)
 
 
 @_rule("mac-agreement", cause=True, modes=_VXLAN)
@@ -518,10 +576,15 @@ def wire(tables: Tables) -> Iterator[Finding]:
             for address in (peer.public_ip, peer.private_ip)
             for packet in tables.where("packets", node=node.name, direction="Out", dst_ip=address)
         ]
+        # BGP's own packets stand in for the tunnel's only as long as it has sent none.
+        protos = {packet.proto for packet in outgoing}
+        protos -= {"tcp"} if len(protos) > 1 else set()
+        outgoing = [packet for packet in outgoing if packet.proto in protos]
         incoming = [
             packet
             for address in (node.public_ip, node.private_ip)
             for packet in tables.where("packets", node=peer.name, direction="In", src_ip=address)
+            if packet.proto in protos
         ]
         values = {
             "peer": peer.name,
@@ -548,7 +611,13 @@ def fabric_drops(tables: Tables) -> Iterator[Finding]:
     for rule in rows(rules[rules["comment"].notna() & (rules["target"] == "DROP") & (rules["packets"] > 0)]):
         name, _, node = rule.comment.partition(" ")
         own = _dropped_probes(tables, name, node, rule.dst)
-        values = {"packets": int(rule.packets), "probes": own, "router": rule.node, "subject": node or rule.dst}
+        values = {
+            "packets": int(rule.packets),
+            "probes": own,
+            "router": rule.node,
+            "subject": node or rule.dst,
+            "protocol": rule.proto,
+        }
         result: Result = "fail" if rule.packets > own else "pass"
         case = name if result == "fail" else "only-probes"
         yield Finding("fabric-drops", result, node or rule.node, case, values, (evidence(rule),))
@@ -556,6 +625,8 @@ def fabric_drops(tables: Tables) -> Iterator[Finding]:
 
 def _dropped_probes(tables: Tables, drop: str, node: str, network: str) -> int:
     lost = tables.pings[tables.pings["outcome"] == "no_replies"]
+    if drop == "blocked-protocol":
+        return 0  # no ping is of a protocol that a cloud blocks
     if drop == "source-check":
         ours = (lost["via"] == "public-source") & (lost["source"] == node)
     else:
@@ -645,6 +716,15 @@ def _fdb_pairs(tables: Tables, rule: str) -> Iterator[tuple[Any, Any, Any]]:
 def _tunnel_ip(tables: Tables, node: str, device: str) -> str | None:
     found = tables.where("addresses", node=node, ifname=device, family="inet")
     return found[0].address if found else None
+
+
+def _direct_routes(tables: Tables, node: Any, peer: Any) -> list[Any]:
+    """Routes by which CrossSubnet sends to the peer's pods without a tunnel, where both are in one subnet."""
+    if not same_subnet(node.node_address, peer.node_address):
+        return []
+    cni = tables.scenario.cni
+    routes = tables.where("routes", node=node.name, destination=peer.block, dev=node.nic, via=_bare(peer))
+    return routes if "CrossSubnet" in (cni.vxlan, cni.ipip) else []
 
 
 def _first_pod(tables: Tables, node: str) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from .clouds import CLOUDS, Cloud
+from .clouds import CLOUDS, ROUND_TRIPS, Cloud, round_trip_ms
 from .errors import ScenarioError
 
 __all__ = ["PARAMS", "Cni", "Expected", "Internet", "Node", "NodeGroup", "Pod", "Probes", "Scenario", "Site", "names"]
@@ -35,6 +35,13 @@ Encapsulation = Literal["Always", "CrossSubnet", "Never"]
 def _cloud(name: object) -> object:
     if name not in list(CLOUDS):  # a list in the file is no key to look up
         raise ValueError(f"unknown cloud, allowed: {', '.join(CLOUDS)}")
+    return name
+
+
+def _region(name: object) -> object:
+    known = sorted(set().union(*ROUND_TRIPS))
+    if name not in known:
+        raise ValueError(f"unknown region, allowed: {', '.join(known)}")
     return name
 
 
@@ -61,10 +68,14 @@ class Site(_Part):
     subnets: tuple[Network, ...] = Field(min_length=1)
     public: Network | None = None
     """Where public addresses come from for nodes that name none."""
+    region: Annotated[str, BeforeValidator(_region)] | None = None
+    """City that the data on distances know (`clouds`); it gives the latency where `internet` says none."""
     mtu_bytes: int | None = Field(default=None, ge=576, le=65535)
     """MTU of the nodes' NICs; None is the cloud's own."""
+    blocked_protocols: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = None
+    """IP protocol numbers that the network drops; None is the cloud's own, [] none: a switch where sources conflict."""
     latency_ms: float | None = Field(default=None, ge=0, le=1000)
-    """One way from here to the middle of the internet; None is half of the internet's latency."""
+    """One way from here to the middle of the internet; None is half of the latency between two sites."""
     connection: str | None = None
     """MCKS's connection for this region."""
 
@@ -125,8 +136,8 @@ class Internet(_Part):
     """What lies between the sites."""
 
     mtu_bytes: int = Field(default=1500, ge=576, le=65535)
-    latency_ms: float = Field(default=0.0, ge=0, le=1000)
-    """One way between two sites."""
+    latency_ms: float | None = Field(default=None, ge=0, le=1000)
+    """One way between two sites; None is half of the round trip between their regions, or nothing without regions."""
     jitter_ms: float = Field(default=0.0, ge=0, le=1000)
     loss_percent: float = Field(default=0.0, ge=0, le=100)
     """Of the packets of one way."""
@@ -255,6 +266,27 @@ class Scenario(_Part):
     def topology(self) -> Literal["cross", "single"]:
         return "cross" if len(self.sites) > 1 else "single"
 
+    @property
+    def latency_ms(self) -> float:
+        """One way between two sites: what the file says, else half of the round trip between two regions, else none."""
+        if self.internet.latency_ms is not None:
+            return self.internet.latency_ms
+        known = round_trip_ms(*self._regions) if len(self._regions) == 2 else None
+        return known[0] / 2 if known else 0.0
+
+    def latency_share_ms(self, site: Site) -> float:
+        """One way from a site to the middle of the internet."""
+        return self.latency_ms / 2 if site.latency_ms is None else site.latency_ms
+
+    @property
+    def _regions(self) -> list[str]:
+        return [site.region for site in self.sites if site.region is not None]
+
+    def blocked_protocols(self, site: str) -> tuple[int, ...]:
+        """IP protocol numbers that the site's network drops: what the file says, else what its cloud does."""
+        own = self.site(site).blocked_protocols
+        return self.cloud(site).blocked_protocols if own is None else own
+
     def cloud(self, site: str) -> Cloud:
         return CLOUDS[self.site(site).cloud]
 
@@ -281,6 +313,7 @@ class Scenario(_Part):
             raise ValueError(f"nodes: unknown site {unknown[0]}, allowed: {allowed}")
         subnets = [(f"site {site.name}", subnet) for site in self.sites for subnet in site.subnets]
         _disjoint("sites", [*subnets, ("cni.ip_pool", self.cni.ip_pool)])
+        _distance_known(self)
         nodes = self.nodes
         if not 2 <= len(nodes) <= 50:
             raise ValueError(f"nodes: {len(nodes)} in all, allowed: 2 to 50")
@@ -388,6 +421,22 @@ def _disjoint(where: str, networks: Sequence[tuple[str, IPv4Network]]) -> None:
     for (name, network), (other_name, other) in itertools.pairwise(ordered):
         if network.overlaps(other):
             raise ValueError(f"{where}: {network} ({name}) and {other} ({other_name}) overlap, each must be its own")
+
+
+def _distance_known(scenario: Scenario) -> None:
+    """Regions have to give the latency wherever the file names some and says no latency: no silent nothing."""
+    said = scenario.internet.latency_ms is not None or all(site.latency_ms is not None for site in scenario.sites)
+    regions = scenario._regions
+    if said or not regions or len(scenario.sites) == 1:
+        return
+    todo = "say internet.latency_ms"
+    if len(scenario.sites) > 2:
+        raise ValueError(f"sites: regions give the latency between two sites, there are {len(scenario.sites)}, {todo}")
+    if len(regions) < 2:
+        unnamed = next(site.name for site in scenario.sites if site.region is None)
+        raise ValueError(f"sites: site {unnamed} names no region, so its distance is not known; name one, or {todo}")
+    if round_trip_ms(*regions) is None:
+        raise ValueError(f"sites: no round trip between {regions[0]} and {regions[1]} is known, {todo}")
 
 
 # ---------------------------------------------------------------------- reading and explaining

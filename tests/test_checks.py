@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,12 @@ def of(found: list[Finding], rule: str, node: str) -> list[tuple[str, str]]:
         pytest.param("cross-canal", True, True, None, id="cross-canal"),
         pytest.param("single-vxlan", True, False, "outer-source", id="single-vxlan"),
         pytest.param("single-vxlan-private", True, True, None, id="single-vxlan-private"),
+        pytest.param(
+            "cross-vxlan-private-crosssubnet", True, False, "fdb-reachable", id="cross-vxlan-private-crosssubnet"
+        ),
+        pytest.param(
+            "single-vxlan-private-crosssubnet", True, False, "pod-source", id="single-vxlan-private-crosssubnet"
+        ),
     ],
 )
 def test_a_measurement_comes_out_as_known_and_as_the_scenario_expects(
@@ -612,6 +619,193 @@ def test_a_rule_says_what_is_wrong(
     assert {finding.result for finding in found} == {result}
     assert found[0].reason(Page("ko").words) == korean
     assert found[0].reason(Page("en").words) == english
+
+
+# ---------------------------------------------------------------------- without a tunnel, and with one that is blocked
+
+CROSS_SUBNET = "single-vxlan-private-crosssubnet"
+
+
+def said(recording: Recording, rule: str, node: str) -> list[tuple[str, str, str, str]]:
+    """Result, case and both sentences of that rule's findings about a node."""
+    return [
+        (finding.result, finding.case, finding.reason(Page("ko").words), finding.reason(Page("en").words))
+        for finding in findings(recording)
+        if (finding.id, finding.node) == (rule, node)
+    ]
+
+
+def test_cross_subnet_routes_straight_to_a_peer_in_the_same_subnet_and_by_the_tunnel_to_others(
+    recordings: Callable[[str], Recording],
+) -> None:
+    assert said(recordings(CROSS_SUBNET), "route-to-block", A) == [
+        (
+            "pass",
+            "pass-direct",
+            "w-1-36384의 Pod 대역(10.244.124.0/24)이 CrossSubnet에 따라 터널 없이 같은 서브넷의 상대에게 바로 "
+            "라우팅된다.",
+            "The pod block 10.244.124.0/24 of w-1-36384, in the same subnet, is routed straight to it by CrossSubnet.",
+        ),
+        (
+            "pass",
+            "pass",
+            "w-2-9fz4q의 Pod 대역(10.244.126.0/24)이 터널 장치(`vxlan.calico`)로 라우팅된다.",
+            "The pod block 10.244.126.0/24 of w-2-9fz4q is routed into `vxlan.calico`.",
+        ),
+    ]
+
+
+def test_a_straight_route_past_the_peer_is_a_failure(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    by_gateway = (A, "ip-route", r"^(10\.244\.124\.0/24 via) \S+", r"\1 192.168.10.1")
+    assert of(findings(edited(recordings(CROSS_SUBNET), [by_gateway])), "route-to-block", A) == [
+        ("fail", "fail"),
+        ("pass", "pass"),
+    ]
+
+
+def test_pod_addresses_on_the_wire_meet_the_source_check(recordings: Callable[[str], Recording]) -> None:
+    assert said(recordings(CROSS_SUBNET), "pod-source", A) == [
+        (
+            "fail",
+            "fail",
+            "w-1-36384의 Pod(10.244.124.0/24)로 가는 패킷이 터널 없이(CrossSubnet, 같은 서브넷) Pod 주소 그대로 "
+            "`eth0`에서 나간다. AWS 클라우드가 NIC에 준 적이 없는 주소여서 출발지/목적지 검사에서 버려진다.",
+            "Packets to the pods of w-1-36384 (10.244.124.0/24) leave `eth0` without a tunnel (CrossSubnet, same "
+            "subnet), with pod addresses. AWS gave these to no NIC, so its source/destination check drops them.",
+        )
+    ]
+    assert said(recordings(CROSS_SUBNET), "pod-source", "w-2-9fz4q") == []
+
+
+def test_pod_addresses_on_the_wire_are_no_failure_where_sources_are_not_checked(
+    recordings: Callable[[str], Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLOUDS, "aws", replace(CLOUDS["aws"], source_check=False))
+    assert said(recordings(CROSS_SUBNET), "pod-source", A) == [
+        (
+            "pass",
+            "pass",
+            "w-1-36384의 Pod로 가는 패킷이 터널 없이(CrossSubnet) Pod 주소 그대로 `eth0`에서 나가지만, AWS 클라우드는 "
+            "출발지를 검사하지 않는다.",
+            "Packets to the pods of w-1-36384 leave `eth0` without a tunnel (CrossSubnet), with pod addresses. AWS "
+            "does not check sources.",
+        )
+    ]
+
+
+def test_cross_subnet_over_two_subnets_works(recordings: Callable[[str | Scenario], Recording]) -> None:
+    tables = Tables(recordings(Scenario.load("single-vxlan-private", {"cni.vxlan": "CrossSubnet"})))
+    found = check(tables)
+    assert (verdict(found, tables).ping, of(found, "pod-source", A)) == (True, [])
+
+
+@pytest.fixture(scope="module")
+def azure() -> Recording:
+    """What the lab in user-mode Linux left of single-bgp-private-azure: too slow to be recorded for every run."""
+    return Recording(Path(__file__).parent / "recordings" / "single-bgp-private-azure")
+
+
+ARRIVED = (
+    G,
+    "tcpdump",
+    r"\A",
+    "09:07:16.768180 eth0  In  IP 192.168.30.28 > 192.168.31.28: IP 10.244.122.0 > 10.244.124.1: ICMP echo request, "
+    "id 1090, seq 1, length 64\n",
+)
+
+
+def test_on_azure_it_is_installed_and_the_tunnels_protocol_is_the_cause(azure: Recording) -> None:
+    tables = Tables(azure)
+    found = verdict(check(tables), tables)
+    expected = Scenario.load("single-bgp-private-azure").expected
+    assert (found.installed, found.ping, found.cause) == (True, False, "outer-protocol")
+    assert expected is not None
+    assert (expected.installed, expected.ping, expected.cause) == (True, False, "outer-protocol")
+
+
+def test_a_blocked_tunnel_fails(azure: Recording) -> None:
+    assert said(azure, "outer-protocol", A) == [
+        (
+            "fail",
+            "fail",
+            "IP 프로토콜 4(IP-in-IP)인 터널 패킷 30개가 상대 노드(w-1-36384) 쪽으로 나갔으나 하나도 들어오지 않았다. "
+            "Azure 클라우드망이 이 프로토콜을 막는다.",
+            "30 tunnel packets of IP protocol 4 (IP-in-IP) left for w-1-36384 and none came in there. The network of "
+            "Azure blocks this protocol.",
+        )
+    ]
+
+
+def test_a_tunnel_of_a_protocol_that_nobody_blocks_passes(azure: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLOUDS, "azure", replace(CLOUDS["azure"], blocked_protocols=(47,)))
+    assert said(azure, "outer-protocol", A) == [
+        (
+            "pass",
+            "pass",
+            "상대 노드(w-1-36384)로 가는 터널의 IP 프로토콜(4)을 막는 클라우드망이 없다.",
+            "The tunnel's IP protocol 4 to w-1-36384 is blocked by neither cloud network.",
+        )
+    ]
+
+
+def test_a_tunnel_packet_that_arrived_goes_before_what_is_documented(
+    azure: Recording, edited: Callable[..., Recording]
+) -> None:
+    assert said(edited(azure, [ARRIVED]), "outer-protocol", A) == [
+        (
+            "pass",
+            "pass-arrived",
+            "Azure 클라우드가 막는다고 알려진 IP 프로토콜(4)이지만, 터널 패킷 1개가 상대 노드(w-1-36384)에 들어왔다.",
+            "1 tunnel packets of IP protocol 4 came in at w-1-36384, although Azure is documented to block it.",
+        )
+    ]
+
+
+def test_a_tunnel_that_sent_nothing_is_not_judged(azure: Recording, edited: Callable[..., Recording]) -> None:
+    assert said(edited(azure, [(A, "tcpdump", r"(?s).+", "")]), "outer-protocol", A) == [
+        (
+            "skip",
+            "silent",
+            "측정하는 동안 상대 노드(w-1-36384)로 가는 터널 패킷이 NIC에서 나가지 않았다.",
+            "No tunnel packet for w-1-36384 left the NIC during the measurement.",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("node", "command"), [(A, "ip-link"), (A, "ip-route"), (A, "tcpdump"), (G, "tcpdump")], ids="-".join
+)
+def test_a_tunnel_of_which_too_little_is_known_is_not_judged(
+    azure: Recording, edited: Callable[..., Recording], node: str, command: str
+) -> None:
+    assert of(findings(edited(azure, without={(node, command)})), "outer-protocol", A) == [("skip", "no-data")]
+
+
+def test_the_fabric_names_the_protocol_that_it_dropped(azure: Recording) -> None:
+    assert said(azure, "fabric-drops", A) == [
+        (
+            "fail",
+            "blocked-protocol",
+            "실험실의 클라우드망이 c-1-h43jk에서 나가거나 들어오는 패킷 30개를, 클라우드가 막는 IP "
+            "프로토콜(ipencap)이어서 버렸다 (그중 시험용 `ping` 0개).",
+            "The lab's cloud network dropped 30 packets from or to c-1-h43jk (IP protocol ipencap), because the cloud "
+            "blocks this protocol (0 of them were test pings).",
+        )
+    ]
+
+
+def test_bgp_s_own_packets_do_not_pass_for_the_tunnels(azure: Recording, edited: Callable[..., Recording]) -> None:
+    keepalive = (
+        "09:07:16.100000 eth0  {} IP 192.168.30.28.179 > 192.168.31.28.40000: Flags [P.], seq 1:20, ack 1, win 502, "
+        "length 19: BGP, length: 19\n"
+    )
+    noisy = edited(
+        azure,
+        [(A, "tcpdump", r"\A", keepalive.format("Out")), (G, "tcpdump", r"\A", keepalive.format("In "))],
+    )
+    assert of(findings(noisy), "wire", A) == [("fail", "fail")]
 
 
 # ---------------------------------------------------------------------- no data is a skip

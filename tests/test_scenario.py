@@ -372,6 +372,104 @@ def test_an_mtu_of_the_site_goes_before_the_clouds() -> None:
     assert [node.mtu_bytes for node in Scenario.load("cross-vxlan", {"sites.0.mtu_bytes": 1500}).nodes] == [1500, 1460]
 
 
+# ---------------------------------------------------------------------- how far apart sites are
+
+
+def regions(*named: str | None, **more: Any) -> dict[str, Any]:
+    """Overrides that put the two sites into these regions and take away the file's latency."""
+    given = {f"sites.{index}.region": region for index, region in enumerate(named) if region}
+    return {"internet.latency_ms": None, **given, **more}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "latency_ms", "shares_ms"),
+    [
+        pytest.param({}, 1.0, [0.5, 0.5], id="the-file-s"),
+        pytest.param({"internet.latency_ms": None}, 0.0, [0.0, 0.0], id="nothing-said"),
+        pytest.param(regions("tokyo", "frankfurt"), 118.1, [59.05, 59.05], id="half-of-the-regions-round-trip"),
+        pytest.param(regions("tokyo", "tokyo"), 1.8, [0.9, 0.9], id="two-clouds-in-one-region"),
+        pytest.param(
+            regions("tokyo", "frankfurt") | {"internet.latency_ms": 1.0}, 1.0, [0.5, 0.5], id="the-file-s-wins"
+        ),
+        pytest.param(
+            regions("tokyo", "frankfurt") | {"internet.latency_ms": 0}, 0.0, [0.0, 0.0], id="also-where-it-is-zero"
+        ),
+        pytest.param(
+            regions("tokyo", "frankfurt") | {"sites.1.latency_ms": 7}, 118.1, [59.05, 7.0], id="a-site-s-own-wins"
+        ),
+    ],
+)
+def test_latency_is_the_file_s_or_that_of_the_regions(
+    overrides: dict[str, Any], latency_ms: float, shares_ms: list[float]
+) -> None:
+    scenario = Scenario.load("cross-vxlan", overrides)
+    assert (scenario.latency_ms, [scenario.latency_share_ms(site) for site in scenario.sites]) == (
+        latency_ms,
+        shares_ms,
+    )
+
+
+THIRD = {"name": "third", "cloud": "aws", "subnets": ["192.168.12.0/24"], "region": "seoul"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        pytest.param(
+            regions("tokio"),
+            "sites[0].region: unknown region, allowed: frankfurt, seoul, singapore, tokyo, virginia; seen: tokio",
+            id="unknown",
+        ),
+        pytest.param(
+            regions(None, "seoul"),
+            "sites: site aws-tokyo names no region, so its distance is not known; name one, or say internet.latency_ms",
+            id="only-one-site-names-its",
+        ),
+        pytest.param(
+            regions("singapore", "singapore"),
+            "sites: no round trip between singapore and singapore is known, say internet.latency_ms",
+            id="no-such-distance",
+        ),
+    ],
+)
+def test_a_latency_that_the_regions_cannot_give_is_refused(overrides: dict[str, Any], message: str) -> None:
+    assert refused(overrides) == f"params/cross-vxlan.yaml: {message}"
+
+
+def test_regions_give_no_latency_between_three_sites() -> None:
+    parameters = Scenario.load("cross-vxlan", regions("tokyo", "seoul")).parameters()
+    with pytest.raises(ScenarioError) as error:
+        Scenario.of(parameters | {"sites": [*parameters["sites"], THIRD]})
+    assert str(error.value) == (
+        "parameters: sites: regions give the latency between two sites, there are 3, say internet.latency_ms"
+    )
+
+
+# ---------------------------------------------------------------------- what a network blocks
+
+
+@pytest.mark.parametrize(
+    ("overrides", "blocked"),
+    [
+        pytest.param({}, (4, 47), id="the-cloud-s"),
+        pytest.param({"sites.0.blocked_protocols": []}, (), id="switched-off"),
+        pytest.param({"sites.0.blocked_protocols": [47]}, (47,), id="the-site-s-own"),
+    ],
+)
+def test_a_site_blocks_what_its_file_says_or_else_what_its_cloud_does(
+    overrides: dict[str, Any], blocked: tuple[int, ...]
+) -> None:
+    scenario = Scenario.load("single-bgp-private-azure", overrides)
+    assert scenario.blocked_protocols("azure-tokyo") == blocked
+    assert Scenario.of(scenario.parameters()) == scenario
+
+
+def test_a_protocol_is_a_number_of_one_byte() -> None:
+    assert refused({"sites.0.blocked_protocols": [256]}) == (
+        "params/cross-vxlan.yaml: sites[0].blocked_protocols[0]: Input should be less than or equal to 255; seen: 256"
+    )
+
+
 # ---------------------------------------------------------------------- the scenarios that come with it
 
 

@@ -221,8 +221,8 @@ class LabCluster:
 
 def needs(scenario: Scenario) -> frozenset[str]:
     """What a kernel must have for this scenario: keys of `lab.host.TRIALS`."""
-    slow = scenario.internet.latency_ms or scenario.internet.jitter_ms or scenario.internet.loss_percent
-    delayed = slow or any(site.latency_ms for site in scenario.sites)
+    shares_ms = [scenario.latency_share_ms(site) for site in scenario.sites]
+    delayed = any([*shares_ms, scenario.internet.jitter_ms, scenario.internet.loss_percent])
     return frozenset({"ipip" if scenario.cni.backend == "bird" else "vxlan", *(["netem"] if delayed else [])})
 
 

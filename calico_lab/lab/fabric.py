@@ -1,9 +1,13 @@
 """The clouds' networks and the internet between them, as routers in namespaces of their own.
 
 A site is one router: every node hangs on a port of its own, as a virtual machine does on its cloud's network. The
-router maps each public address 1:1 onto its node's private one, drops what the cloud's source check drops, and answers
-ARP for whatever it can route to. The internet is one more router, on which private addresses have no route. All drops
-are iptables rules with a comment that names them (`DROPS`), so that the fabric can be asked what it dropped.
+router maps each public address 1:1 onto its node's private one, drops what the cloud's source check drops and the IP
+protocols that the cloud blocks, and answers ARP for whatever it can route to. The internet is one more router, on which
+private addresses have no route. All drops are iptables rules with a comment that names them (`DROPS`), so that the
+fabric can be asked what it dropped.
+
+A router does not see which neighbour's MAC a packet was sent to. So a packet to a pod's address that passes the source
+check is not dropped where the neighbour's cloud would check its destination, but on the internet, as ``no-route``.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ INTERNET = "fabric.internet"
 
 DROPS = {
     "source-check": "the source is not the private address that the cloud gave this NIC",
+    "blocked-protocol": "the cloud carries no packets of this IP protocol, whatever its security groups say",
     "no-route": "the destination is a private address, which the internet does not route",
 }
 """The names of the fabric's drop counters: a rule's comment is ``<name> <node>`` or ``<name>``."""
@@ -59,7 +64,8 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
         internet.tc += towards_site
         nodes = [node for node in scenario.nodes if node.site == site.name]
         for index, node in enumerate(nodes, start=1):
-            _attach(node, f"port{index}", here, links, own, scenario.cloud(site.name).source_check)
+            _attach(node, f"port{index}", here, links, own)
+            _guard(node, f"port{index}", scenario, own)
             internet.ip.append(f"route add {node.public_ip}/32 via {near}")
         if scenario.cloud(site.name).nat:
             own.iptables["nat"] = [
@@ -76,7 +82,7 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
 def _delays(scenario: Scenario, site: Site, port: str) -> tuple[list[str], list[str]]:
     """Netem on both ends of a site's link: its share of the latency each way, jitter and loss once each way."""
     internet = scenario.internet
-    share_ms = site.latency_ms if site.latency_ms is not None else internet.latency_ms / 2
+    share_ms = scenario.latency_share_ms(site)
     away = f"delay {share_ms:g}ms" if share_ms else ""
     back = away
     if internet.jitter_ms:
@@ -89,7 +95,7 @@ def _delays(scenario: Scenario, site: Site, port: str) -> tuple[list[str], list[
     )
 
 
-def _attach(node: Node, port: str, here: str, links: list[str], own: Settings, source_check: bool) -> None:
+def _attach(node: Node, port: str, here: str, links: list[str], own: Settings) -> None:
     links.append(
         f"link add {node.nic} netns {node.name} mtu {node.mtu_bytes} "
         f"type veth peer name {port} netns {here} mtu {node.mtu_bytes}"
@@ -100,10 +106,22 @@ def _attach(node: Node, port: str, here: str, links: list[str], own: Settings, s
         f"route add {node.private_ip}/32 dev {port}",
     ]
     own.sysctl |= {f"net.ipv4.conf.{port}.proxy_arp": "1", f"net.ipv4.neigh.{port}.proxy_delay": "0"}
-    if source_check:
-        own.iptables.setdefault("raw", []).append(
+
+
+def _guard(node: Node, port: str, scenario: Scenario, own: Settings) -> None:
+    """What a node's port lets through: the cloud's source check outwards, its blocked protocols both ways."""
+    outwards, inwards = [], []
+    if scenario.cloud(node.site).source_check:
+        outwards.append(
             f'-A PREROUTING -i {port} ! -s {node.private_ip} -m comment --comment "source-check {node.name}" -j DROP'
         )
+    for protocol in scenario.blocked_protocols(node.site):
+        match = f'-p {protocol} -m comment --comment "blocked-protocol {node.name}" -j DROP'
+        outwards.append(f"-A PREROUTING -i {port} {match}")
+        inwards.append(f"-A FORWARD -o {port} {match}")
+    for table, rules in (("raw", outwards), ("filter", inwards)):
+        if rules:
+            own.iptables.setdefault(table, []).extend(rules)
 
 
 def _router_settings() -> Settings:

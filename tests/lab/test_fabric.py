@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from calico_lab.cluster.lab import LabCluster
+from calico_lab.calico import BIRD_SOCKET
+from calico_lab.clouds import CLOUDS
+from calico_lab.cluster.lab import LabCluster, needs
 from calico_lab.lab import fabric
 from calico_lab.lab.settings import Settings
 from calico_lab.scenario import Node, Scenario
@@ -27,8 +32,8 @@ ClusterOf = Callable[[str | Scenario], LabCluster]
 CANAL = {"plugin": "canal", "version": "3.22.0", "node_ip": "public", "ip_pool": "10.244.0.0/16", "block_size": 24}
 
 
-def sites(number: int, count: int) -> Scenario:
-    """That many sites, AWS and GCP by turns, with that many nodes in each."""
+def sites(number: int, count: int, clouds: Sequence[str] = ("aws", "gcp"), **more: Any) -> Scenario:
+    """That many sites, of these clouds by turns, with that many nodes in each; more is said of every site."""
     names = [f"site-{site}" for site in range(1, number + 1)]
     return Scenario.of(
         {
@@ -36,9 +41,10 @@ def sites(number: int, count: int) -> Scenario:
             "sites": [
                 {
                     "name": name,
-                    "cloud": ("aws", "gcp")[index % 2],
+                    "cloud": clouds[index % len(clouds)],
                     "subnets": [f"192.168.{index}.0/24"],
                     "public": f"203.0.{index}.0/24",
+                    **more,
                 }
                 for index, name in enumerate(names)
             ],
@@ -49,6 +55,8 @@ def sites(number: int, count: int) -> Scenario:
 
 
 TWO_IN_A_SUBNET = sites(1, 2)
+AZURE = sites(1, 2, ["azure"])
+AWS_AND_AZURE = sites(2, 1, ["aws", "azure"])
 
 
 # ---------------------------------------------------------------------- settings
@@ -133,6 +141,28 @@ def test_a_site_maps_addresses_1_to_1_checks_sources_and_answers_arp() -> None:
     )
 
 
+def test_a_blocked_protocol_is_dropped_on_its_way_from_a_node_and_to_it() -> None:
+    _, settings = fabric.build(AWS_AND_AZURE)
+    checks = '-A PREROUTING -i port1 ! -s 192.168.1.10 -m comment --comment "source-check node-site-2-1" -j DROP'
+    dropped = '-m comment --comment "blocked-protocol node-site-2-1" -j DROP'
+    rules = settings["fabric.site-2"].iptables
+    assert (rules["raw"], rules["filter"]) == (
+        [checks, f"-A PREROUTING -i port1 -p 4 {dropped}", f"-A PREROUTING -i port1 -p 47 {dropped}"],
+        [f"-A FORWARD -o port1 -p 4 {dropped}", f"-A FORWARD -o port1 -p 47 {dropped}"],
+    )
+    assert "filter" not in settings["fabric.site-1"].iptables
+
+
+@pytest.mark.parametrize(
+    ("blocked", "protocols"), [([], []), ([50], ["50"])], ids=["none-in-spite-of-the-cloud", "another-one"]
+)
+def test_a_site_s_own_blocked_protocols_go_before_the_clouds(blocked: list[int], protocols: list[str]) -> None:
+    _, settings = fabric.build(sites(1, 2, ["azure"], blocked_protocols=blocked))
+    rules = settings["fabric.site-1"].iptables
+    assert [re.findall(r"-o port1 -p (\d+)", rule)[0] for rule in rules.get("filter", [])[: len(blocked)]] == protocols
+    assert len(rules.get("filter", [])) == 2 * len(blocked)
+
+
 @pytest.mark.parametrize(
     ("internet", "site", "of_the_site", "of_the_internet"),
     [
@@ -152,6 +182,13 @@ def test_a_site_maps_addresses_1_to_1_checks_sources_and_answers_arp() -> None:
             id="a-site-s-own",
         ),
         pytest.param(
+            {},
+            {"region": "tokyo"},
+            [],
+            [],
+            id="one-region-alone-is-no-distance",
+        ),
+        pytest.param(
             {"latency_ms": 2, "jitter_ms": 0.5, "loss_percent": 1},
             {},
             ["qdisc add dev wan root netem delay 1ms"],
@@ -169,6 +206,15 @@ def test_delay(
     assert (settings["fabric.site-1"].tc, settings[fabric.INTERNET].tc) == (of_the_site, of_the_internet)
 
 
+def test_two_regions_delay_what_goes_between_them() -> None:
+    far = {"internet.latency_ms": None, "sites.0.region": "tokyo", "sites.1.region": "seoul"}
+    scenario = Scenario.load("cross-vxlan", far)
+    _, settings = fabric.build(scenario)
+    assert [settings[router].tc for router in (AWS, GCP)] == [["qdisc add dev wan root netem delay 8.325ms"]] * 2
+    assert "netem" in needs(scenario)
+    assert needs(CROSS) == {"vxlan"}
+
+
 # ---------------------------------------------------------------------- what happens to a packet
 
 
@@ -182,7 +228,7 @@ def ping(cluster: LabCluster, node: Node, address: str, options: str = "", count
 
 def drops(cluster: LabCluster, router: str) -> dict[str, int]:
     """What a router dropped, by the rules' comments."""
-    saved = cluster.run(router, "iptables-save -c -t raw", 10).stdout
+    saved = cluster.run(router, "iptables-save -c", 10).stdout
     counted: dict[str, int] = {}
     for packets, comment in re.findall(r'^\[(\d+):.* --comment "?([^"]*?)"? -j DROP$', saved, re.MULTILINE):
         counted[comment] = counted.get(comment, 0) + int(packets)
@@ -245,9 +291,87 @@ def test_the_case_under_review_loses_every_tunnel_packet_at_the_source_check(clu
 
 @pytest.mark.lab
 def test_every_drop_counter_has_a_documented_name(cluster_of: ClusterOf) -> None:
-    cluster = cluster_of(SINGLE)
+    cluster = cluster_of(AZURE)
     named = {name.split()[0] for router in cluster.fabric for name in drops(cluster, router)}
     assert named == set(fabric.DROPS)
+
+
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, int(sys.argv[1])) as wire:
+    for number in range(3):
+        wire.sendto(bytes(8), (sys.argv[2], 0))  # GRE's header may be all zeros
+"""
+
+
+def send(cluster: LabCluster, node: Node, protocol: int, address: str) -> None:
+    """Three packets of that IP protocol."""
+    cluster.host.do(node.name, [sys.executable, "-c", SEND, str(protocol), address])
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("protocol", [4, 47], ids=["ip-in-ip", "gre"])
+@pytest.mark.parametrize(
+    ("scenario", "router", "blamed"),
+    [
+        pytest.param(AZURE, "fabric.site-1", "node-site-1-1", id="within-azure-where-it-leaves"),
+        pytest.param(AWS_AND_AZURE, "fabric.site-2", "node-site-2-1", id="into-azure-where-it-arrives"),
+    ],
+)
+def test_a_blocked_protocol_is_dropped_and_counted_with_its_node(
+    cluster_of: ClusterOf, scenario: Scenario, router: str, blamed: str, protocol: int
+) -> None:
+    cluster = cluster_of(scenario)
+    one, other = scenario.nodes
+    address = other.private_ip if one.site == other.site else other.public_ip
+    dropped = dropped_meanwhile(cluster, router, lambda: send(cluster, one, protocol, address))
+    assert dropped == {f"blocked-protocol {blamed}": 3}
+
+
+@pytest.mark.lab
+def test_what_the_cloud_blocks_arrives_where_the_scenario_says_so(cluster_of: ClusterOf) -> None:
+    cluster = cluster_of(sites(1, 2, ["azure"], blocked_protocols=[]))
+    one, other = cluster.nodes
+    with ThreadPoolExecutor(1) as aside:
+        seen = aside.submit(cluster.run, other.name, f"timeout 10 tcpdump -nn -l -c 1 -i {other.nic} 'ip proto 47'", 15)
+        while not seen.done():
+            send(cluster, one, 47, other.private_ip)
+            time.sleep(0.05)
+    assert f"IP {one.private_ip} > {other.private_ip}:" in seen.result().stdout
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(not shutil.which("linux.uml"), reason="user-mode-linux is not installed")
+def test_on_azure_bgp_comes_up_and_ip_in_ip_is_lost_until_azure_stops_blocking_it() -> None:
+    """The same lab before and after: all that the scenario's switch leaves out are the fabric's two rules a node."""
+    scenario = Scenario.load("single-bgp-private-azure")
+    one, other = scenario.nodes
+    with closing(LabCluster(scenario)) as cluster:
+        router = "fabric.azure-tokyo"
+        shown = cluster.run(one.name, f"birdcl -s {BIRD_SOCKET} show protocols", 20).stdout
+        assert re.search(rf"^Mesh_{other.private_ip.replace('.', '_')} .* Established", shown, re.MULTILINE)
+        replies: list[int] = []
+        dropped = dropped_meanwhile(cluster, router, lambda: replies.append(ping(cluster, one, other.pods[0].address)))
+        assert (replies, dropped) == ([0], {f"blocked-protocol {one.name}": 3})
+        cluster.run(router, "iptables-save | grep -v blocked-protocol | iptables-restore", 20)
+        assert ping(cluster, one, other.pods[0].address) == 3
+
+
+CLOUDS_BEYOND_THE_REVIEW = [["alibaba", "tencent", "ibm"], ["openstack", "ncp", "azure"]]
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("clouds", CLOUDS_BEYOND_THE_REVIEW, ids="-".join)
+def test_canal_spans_the_other_clouds_with_their_nics_and_mtus(clouds: list[str]) -> None:
+    scenario = sites(3, 1, clouds)
+    with closing(LabCluster(scenario)) as cluster:
+        for node in scenario.nodes:
+            cloud = CLOUDS[node.cloud]
+            links = json.loads(cluster.run(node.name, "ip -json link show", 10).stdout)
+            mtus = {link["ifname"]: link["mtu"] for link in links}
+            assert (mtus[cloud.nic], mtus["flannel.1"]) == (cloud.mtu_bytes, cloud.mtu_bytes - 50)
+            for peer in scenario.peers(node):
+                assert ping(cluster, node, peer.pods[0].address, count=1) == 1
 
 
 @pytest.mark.lab
