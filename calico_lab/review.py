@@ -180,7 +180,9 @@ class Review:
         return self.words(f"value.{'none' if value is None else str(value).lower()}")
 
     def _shown(self, value: object) -> str:
-        return self._mark(value) if isinstance(value, bool) else str(value)
+        if isinstance(value, tuple):
+            return ", ".join(map(str, value)) or self._mark(None)
+        return self._mark(value) if value is None or isinstance(value, bool) else str(value)
 
     def _cause(self) -> str:
         if False not in (self.verdict.installed, self.verdict.ping):
@@ -201,18 +203,33 @@ class Review:
 
     @cached_property
     def clouds(self) -> pd.DataFrame:
-        """What each cloud does to a packet, with its source."""
+        """What each cloud does to a packet, with its source; then what the scenario sets otherwise for a site."""
         rows = [
             {
                 "cloud": CLOUDS[name].title,
                 "rule": self.words(f"rule.{rule}"),
                 "value": self._shown(getattr(CLOUDS[name], rule)),
                 "source": source.title,
-                "url": source.url,
+                "url": source.url or None,
                 "read": source.read,
+                "note": source.note or None,
             }
             for name in dict.fromkeys(self.tables.nodes["cloud"])
             for rule, source in CLOUDS[name].sources.items()
+        ]
+        rows += [
+            {
+                "cloud": f"{CLOUDS[site.cloud].title} ({site.name})",
+                "rule": self.words(f"rule.{rule}"),
+                "value": self._shown(getattr(site, rule)),
+                "source": self.words("value.set-by-scenario"),
+                "url": None,
+                "read": None,
+                "note": None,
+            }
+            for site in self.scenario.sites
+            for rule in ("mtu_bytes", "blocked_protocols")
+            if getattr(site, rule) is not None
         ]
         return pd.DataFrame(rows)
 

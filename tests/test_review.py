@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import shutil
 import string
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ A, G = "c-1-h43jk", "w-1-36384"
 
 _SET_ELSEWHERE = {
     "recording": {"failed", "timeout", "unreachable", "unreadable"},  # a capture's status
-    "fabric-drops": {"source-check", "no-route"},  # the comment of the lab's own rule
+    "fabric-drops": {"source-check", "blocked-protocol", "no-route"},  # the comment of the lab's own rule
 }
 
 
@@ -122,6 +123,36 @@ class TestWords:
         }
         assert len(literal) > 15
         assert sorted(literal - set(catalogue(language))) == []
+
+
+# ---------------------------------------------------------------------- what clouds do
+
+AZURE = Path(__file__).parent / "recordings" / "single-bgp-private-azure"
+
+
+def test_the_clouds_table_has_each_fact_with_its_source_and_its_note() -> None:
+    table = Review(AZURE, "en").clouds.set_index("rule")
+    assert list(table.columns) == ["cloud", "value", "source", "url", "read", "note"]
+    assert list(table["value"]) == ["eth0", ".", "1500", "O", "O", "4, 47"]
+    blocked = table.loc["IP protocol numbers that the network drops"]
+    assert (blocked["cloud"], blocked["source"], blocked["read"]) == (
+        "Azure",
+        "Azure Virtual Network frequently asked questions",
+        "2026-11-23",
+    )
+    assert "Reports conflict" in blocked["note"]
+
+
+def test_what_the_scenario_sets_otherwise_for_a_site_stands_below(tmp_path: Path) -> None:
+    folder = shutil.copytree(AZURE, tmp_path / "recording")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["scenario"]["sites"][0] |= {"blocked_protocols": [], "mtu_bytes": 1400}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    table = Review(folder, "en").clouds
+    assert table.tail(2)[["cloud", "rule", "value", "source"]].values.tolist() == [
+        ["Azure (azure-tokyo)", "MTU of the NIC (bytes)", "1400", "set by the scenario"],
+        ["Azure (azure-tokyo)", "IP protocol numbers that the network drops", ".", "set by the scenario"],
+    ]
 
 
 # ---------------------------------------------------------------------- reviews of the lab's recordings
