@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from . import __version__, report, run, workers
-from .errors import CalicoLabError, InputError, RecordingError
+from .errors import CalicoLabError, InputError, LabError, RecordingError
 from .kernel import Kernel
 from .overview import Entry, Overview
 from .page import Language
@@ -125,7 +125,7 @@ def matrix(
     entries = []
     for name, scenario in scenarios.items():
         result = results.get(name, {"seconds": None, "error": None})
-        if isinstance(result, CalicoLabError):
+        if isinstance(result, LabError):
             _tidy(outputs / scenario.name)
             result = {"seconds": None, "error": str(result)}
         entries.append(Entry(scenario, result["seconds"], result["error"]))

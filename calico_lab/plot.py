@@ -246,9 +246,11 @@ def _scale_time(axes: Axes, times: list[pd.Series[Any]], words: Words) -> None:
 
 def _draw_cells(axes: Axes, cells: pd.DataFrame, names: list[str], columns: list[str]) -> None:
     values = cells.pivot(index="row", columns="column", values="value").reindex(index=names, columns=columns)
-    shades = values.astype(float)
-    # MTUs and round trips of far and near clouds differ by orders of magnitude.
-    axes.imshow(np.ma.masked_invalid(np.log10(shades.to_numpy())), cmap="Blues", aspect="auto", alpha=0.6)
+    # MTUs and round trips of far and near clouds differ by orders of magnitude; less than one is no contrast.
+    shades = np.ma.masked_invalid(np.log10(values.astype(float).to_numpy()))
+    least = shades.min() if shades.count() else 0.0
+    greatest = max(least + 1, shades.max()) if shades.count() else 1.0
+    axes.imshow(shades, cmap="Blues", aspect="auto", alpha=0.6, vmin=least - 0.3, vmax=greatest)
     for row, column, value, mark in zip(*(cells[name] for name in ("row", "column", "value", "mark")), strict=True):
         place = columns.index(column), names.index(row)
         axes.text(*place, mark, ha="center", va="center", fontsize=9, color=_BAD if pd.isna(value) else _INK)

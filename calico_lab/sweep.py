@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from . import plot, run, workers
-from .errors import CalicoLabError, InputError
+from .errors import InputError, LabError
 from .page import Language, Page
 from .recording import write_atomically
 from .review import Review
@@ -40,8 +40,7 @@ def key_of(param: str) -> str:
     """
     if "." in param or param in _top_level():
         return param
-    parts = {name: kind for name, kind in _parts().items() if name != "expected"}
-    keys = {f"{part}.{key}" for part, kind in parts.items() for key in kind.model_fields}
+    keys = {f"{part}.{key}" for part, kind in _parts().items() for key in kind.model_fields}
     found = sorted(key for key in keys if key.endswith(f".{param}"))
     if len(found) == 1:
         return found[0]
@@ -173,7 +172,7 @@ def sweep(
     found: list[dict[str, Any]] = []
     for value in values:
         result = results[str(value)]
-        found += [{"value": value, "error": str(result)}] if isinstance(result, CalicoLabError) else result
+        found += [{"value": value, "error": str(result)}] if isinstance(result, LabError) else result
     types = {"rtt_ms": "Float64", "loss_percent": "Float64", "ping": "boolean", "installed": "boolean"}
     table = pd.DataFrame(found, columns=columns).astype(types)
     _write(table, folder, Page(language), scenarios[0].name, key)
@@ -214,17 +213,10 @@ def _slug(value: Any) -> str:
 
 
 def _parts() -> dict[str, type[BaseModel]]:
-    """The parts of a scenario that stand in it once."""
-    kinds = {
-        name: [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_part(kind)]
-        for name, field in Scenario.model_fields.items()
-    }
-    return {name: found[0] for name, found in kinds.items() if found and name in Scenario.model_fields}
+    """The parts that every scenario has once."""
+    kinds = {name: field.annotation for name, field in Scenario.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
 def _top_level() -> set[str]:
     return {field.alias or name for name, field in Scenario.model_fields.items()}
-
-
-def _is_part(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

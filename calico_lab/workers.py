@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     CancelledError,
     Executor,
@@ -33,6 +34,7 @@ __all__ = ["cores", "dask", "each"]
 _UNWIND_S = 10.0
 """How long a stopped task may take to close its lab and to drop what it was writing."""
 
+_ASK_AGAIN_S = 0.2
 _DASK_CONNECT_S = 10
 
 
@@ -71,7 +73,7 @@ def each(
     Returns
     -------
     dict
-        For each task, in their order, what `unit` returned, or a `CalicoLabError` where it returned nothing.
+        For each task, in their order, what `unit` returned, or a `LabError` that says why it returned nothing.
     """
     count = max(1, min(at_once or cores(), len(tasks)))
     places: list[_Process | _Elsewhere] = [_Elsewhere(executor) if executor else _Process() for _ in range(count)]
@@ -84,9 +86,9 @@ def each(
         started(key)
         try:
             return place.run(unit, tasks[key], timeout_s)
-        except CalicoLabError as error:
+        except LabError as error:
             return error
-        except Exception as error:
+        except Exception as error:  # the executor's own
             return LabError(f"{type(error).__name__}: {error}")
         finally:
             free.put(place)
@@ -98,14 +100,21 @@ def each(
             results = {running[future]: future.result() for future in as_completed(running)}
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            for place in places:
-                place.stop()
-            wait(running, _UNWIND_S)
+            _stop(places, [future for future in running if not future.cancelled()])
             raise
         finally:
             for place in places:
                 place.close()
     return {key: results[key] for key in tasks}
+
+
+def _stop(places: Sequence[_Process | _Elsewhere], running: Sequence[Future[Any]]) -> None:
+    """Ask until they have ended: a signal that another thread took does not wake a task that waits."""
+    deadline = time.monotonic() + _UNWIND_S
+    while running and time.monotonic() < deadline:
+        for place in places:
+            place.stop()
+        running = list(wait(running, _ASK_AGAIN_S).not_done)
 
 
 class _Elsewhere:
@@ -116,7 +125,7 @@ class _Elsewhere:
         self._task: Future[Any] | None = None
 
     def run(self, unit: Callable[..., Any], arguments: Mapping[str, Any], timeout_s: float) -> Any:
-        self._task = self._executor.submit(unit, **arguments)
+        self._task = self._executor.submit(_plainly, unit, arguments)
         return _result(self._task, timeout_s)
 
     def stop(self) -> None:
@@ -136,6 +145,7 @@ class _Process:
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
         self._pid = 0
+        self._closing = threading.Lock()
         self._task: Future[Any] | None = None
 
     def run(self, unit: Callable[..., Any], arguments: Mapping[str, Any], timeout_s: float) -> Any:
@@ -143,7 +153,7 @@ class _Process:
             # Not forked: the threads of this process would leave their locks behind in a copy of it.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_obey_the_parent)
-            self._pid = self._pool.submit(os.getpid).result()
+            self._pid = self._pool.submit(_ready, unit).result()
         self._task = self._pool.submit(_heedful, unit, arguments)
         try:
             return _result(self._task, timeout_s)
@@ -152,16 +162,17 @@ class _Process:
             raise
 
     def stop(self) -> None:
-        """Have the task unwind; it takes no second request, which would come in the middle of that."""
+        """Have the task unwind. It takes one request only: another would come in the middle of that."""
         if self._task is not None and not self._task.done():
             os.kill(self._pid, signal.SIGTERM)
 
     def close(self) -> None:
-        if self._pool is not None:
-            if self._task is not None and not self._task.done():
-                os.kill(self._pid, signal.SIGKILL)
-            self._pool.shutdown()
-            self._pool = None
+        with self._closing:
+            if self._pool is not None:
+                if self._task is not None and not self._task.done():
+                    os.kill(self._pid, signal.SIGKILL)
+                self._pool.shutdown()
+                self._pool = None
 
 
 def _result(task: Future[Any], timeout_s: float) -> Any:
@@ -184,14 +195,29 @@ def _obey_the_parent() -> None:
     threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
 
 
+def _ready(unit: Callable[..., Any]) -> int:
+    """The process's ID, when it has imported what a task needs: that does not count as the task's time."""
+    return os.getpid()
+
+
 def _heedful(unit: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Run a task that unwinds when the parent asks for it. Executing a notebook resets both handlers."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return unit(**arguments)
+        return _plainly(unit, arguments)
     finally:
         signal.signal(signal.SIGINT, _ignore)
         signal.signal(signal.SIGTERM, _ignore)
+
+
+def _plainly(unit: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Run a task whose errors, also those that cannot be pickled, reach the parent: as text."""
+    try:
+        return unit(**arguments)
+    except CalicoLabError as error:
+        raise LabError(str(error)) from None
+    except Exception as error:
+        raise LabError(f"{type(error).__name__}: {error}") from None
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
