@@ -76,6 +76,15 @@ COMMANDS = {
             *["--recording", "a/b", "--set", "cni.mtu=1410"],
         ],
     ),
+    "matrix": ("matrix", ["matrix"]),
+    "matrix-everything": (
+        "matrix SCENARIOS=cross-bgp RESUME=yes DASK=tcp://127.0.0.1:8786 LANG_REPORT=en",
+        ["matrix", "cross-bgp", "--lang", "en", "--dask", "tcp://127.0.0.1:8786", "--resume"],
+    ),
+    "sweep": (
+        "sweep SCENARIO=cross-canal PARAM=latency_ms VALUES=1,5,20",
+        ["sweep", "cross-canal", "--param", "latency_ms", "--values", "1,5,20"],
+    ),
     "publish": ("publish SCENARIO=cross-vxlan WIKI=../wiki", ["publish", "cross-vxlan", "--wiki", "../wiki"]),
     "clean": ("clean", ["clean"]),
     "clean-recordings-not-quite": ("clean RECORDINGS=no", ["clean"]),
@@ -92,6 +101,11 @@ def test_a_target_is_one_command(ready: Path, typed: str, arguments: list[str]) 
 def test_several_settings_are_passed_one_by_one(ready: Path) -> None:
     made = run("make", "report", "SCENARIO=a", "SET=probes.ping_count=5 cni.mtu=1410", cwd=ready)
     assert made.stdout.splitlines()[4:] == ["<--set>", "<probes.ping_count=5>", "<--set>", "<cni.mtu=1410>"]
+
+
+def test_several_scenarios_are_passed_one_by_one(ready: Path) -> None:
+    made = run("make", "matrix", "SCENARIOS=cross-bgp my-vxlan.yaml", cwd=ready)
+    assert made.stdout.splitlines()[3:] == ["<cross-bgp>", "<my-vxlan.yaml>"]
 
 
 @pytest.mark.parametrize(

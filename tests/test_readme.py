@@ -36,7 +36,7 @@ def takes_minutes(command: str) -> bool:
     """Whether it brings the lab up, works on the whole project, or serves until it is stopped."""
     target = command.split()[1] if command.startswith("make ") else ""
     records = target == "report" and not re.search(r"PROVIDER=replay|RECORDING=", command)
-    return records or target in {"lab", "test", "check", "fix", "bench"}
+    return records or target in {"matrix", "sweep", "lab", "test", "check", "fix", "bench"}
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_scenario_can_be_read(command: str, checkout: Path, monkeypatch: pyt
     monkeypatch.chdir(checkout)
     given = dict(variable.split("=", 1) for variable in shlex.split(command)[2:])
     overrides = dict(pair.split("=", 1) for pair in given.get("SET", "").split())
-    assert Scenario.load(given["SCENARIO"], overrides).name in ("cross-vxlan", "my-vxlan")
+    assert Scenario.load(given["SCENARIO"], overrides).name in ("cross-vxlan", "cross-canal", "my-vxlan")
 
 
 def test_the_scenario_is_about_twenty_lines() -> None:
