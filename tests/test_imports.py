@@ -27,6 +27,7 @@ BEHIND_THE_WAIST = sorted(
         "calico_lab.calico",
         "calico_lab.checks",
         "calico_lab.clouds",
+        "calico_lab.overview",
         "calico_lab.page",
         "calico_lab.plot",
         "calico_lab.recording",
