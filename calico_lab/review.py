@@ -171,6 +171,8 @@ class Review:
         keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
             keys.insert(1, "review.machine.user-mode-linux")
+        if facts.get("latency_left_out"):
+            keys.append("review.latency-left-out")
         if "transport" in facts:
             keys.append(f"review.transport.{facts['transport']}")
         notes = "\n".join(f"* {self.words(key, **self.facts)}" for key in keys)

@@ -138,6 +138,12 @@ class Internet(_Part):
     mtu_bytes: int = Field(default=1500, ge=576, le=65535)
     latency_ms: float | None = Field(default=None, ge=0, le=1000)
     """One way between two sites; None is half of the round trip between their regions, or nothing without regions."""
+    exact_latency: bool = False
+    """Whether a kernel that cannot delay packets is to be replaced by one that can, which takes some minutes more.
+
+    Otherwise such a kernel leaves the latency out, and the report says so: it changes no verdict. Jitter and loss
+    might, and are never left out.
+    """
     jitter_ms: float = Field(default=0.0, ge=0, le=1000)
     loss_percent: float = Field(default=0.0, ge=0, le=100)
     """Of the packets of one way."""

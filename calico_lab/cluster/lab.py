@@ -63,6 +63,7 @@ class LabCluster:
             require_lab(survey())
         # sshd may have to be asked more than once until it answers.
         self.host = host or Host(kernel_for(scenario), connections=2 * len(scenario.nodes))
+        self._delays = self.host.kernel == "uml" or not lacking(frozenset({"netem"}))
         self._ssh: dict[str, SshNode] = {}
         # sshd drops privileges, which needs more than one user: not to be had in a rootless user namespace.
         root = not self.host.rootless or self.host.kernel == "uml"
@@ -99,6 +100,7 @@ class LabCluster:
             "kernel": self.host.do("", ["uname", "-r"]).strip(),
             "machine": "user-mode-linux" if self.host.kernel == "uml" else "namespaces",
             "stand_ins": self._stand_ins(),
+            "latency_left_out": has_latency(self.scenario) and not self._delays,
         }
 
     def _stand_ins(self) -> list[str]:
@@ -126,7 +128,7 @@ class LabCluster:
 
     def _build(self) -> None:
         """Namespaces, the wires between them, the clouds' networks, and nodes that are reachable."""
-        links, routers = fabric.build(self.scenario)
+        links, routers = fabric.build(self.scenario, delays=self._delays)
         login = Ed25519PrivateKey.generate()
         files = {}
         for node in self.nodes:
@@ -221,9 +223,14 @@ class LabCluster:
 
 def needs(scenario: Scenario) -> frozenset[str]:
     """What a kernel must have for this scenario: keys of `lab.host.TRIALS`."""
-    shares_ms = [scenario.latency_share_ms(site) for site in scenario.sites]
-    delayed = any([*shares_ms, scenario.internet.jitter_ms, scenario.internet.loss_percent])
-    return frozenset({"ipip" if scenario.cni.backend == "bird" else "vxlan", *(["netem"] if delayed else [])})
+    internet = scenario.internet
+    netem = internet.jitter_ms or internet.loss_percent or (internet.exact_latency and has_latency(scenario))
+    return frozenset({"ipip" if scenario.cni.backend == "bird" else "vxlan", *(["netem"] if netem else [])})
+
+
+def has_latency(scenario: Scenario) -> bool:
+    """Whether the scenario's sites are apart."""
+    return any(scenario.latency_share_ms(site) for site in scenario.sites)
 
 
 def kernel_for(scenario: Scenario) -> Literal["here", "uml"]:

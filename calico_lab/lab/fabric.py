@@ -36,7 +36,7 @@ def router(site: str) -> str:
     return f"fabric.{site}"
 
 
-def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
+def build(scenario: Scenario, *, delays: bool = True) -> tuple[list[str], dict[str, Settings]]:
     """Everything between the NICs.
 
     Returns
@@ -60,8 +60,9 @@ def build(scenario: Scenario) -> tuple[list[str], dict[str, Settings]]:
         own = _router_settings()
         own.ip += [f"addr add {near}/30 dev wan", "link set wan up", f"route add default via {far}"]
         internet.ip += [f"addr add {far}/30 dev {port}", f"link set {port} up"]
-        own.tc, towards_site = _delays(scenario, site, port)
-        internet.tc += towards_site
+        if delays:
+            own.tc, towards_site = _delays(scenario, site, port)
+            internet.tc += towards_site
         nodes = [node for node in scenario.nodes if node.site == site.name]
         for index, node in enumerate(nodes, start=1):
             _attach(node, f"port{index}", here, links, own)
