@@ -18,6 +18,7 @@ from calico_lab.calico import BIRD_SOCKET
 from calico_lab.clouds import CLOUDS
 from calico_lab.cluster.lab import LabCluster, needs
 from calico_lab.lab import fabric
+from calico_lab.lab.host import lacking
 from calico_lab.lab.settings import Settings
 from calico_lab.scenario import Node, Scenario
 
@@ -211,8 +212,30 @@ def test_two_regions_delay_what_goes_between_them() -> None:
     scenario = Scenario.load("cross-vxlan", far)
     _, settings = fabric.build(scenario)
     assert [settings[router].tc for router in (AWS, GCP)] == [["qdisc add dev wan root netem delay 8.325ms"]] * 2
-    assert "netem" in needs(scenario)
     assert needs(CROSS) == {"vxlan"}
+
+
+@pytest.mark.parametrize(
+    ("internet", "needed"),
+    [
+        pytest.param({"latency_ms": 1}, {"vxlan"}, id="a-latency-may-be-left-out"),
+        pytest.param({"latency_ms": 1, "exact_latency": True}, {"vxlan", "netem"}, id="an-exact-latency-may-not"),
+        pytest.param({"latency_ms": 0, "exact_latency": True}, {"vxlan"}, id="there-is-none"),
+        pytest.param({"loss_percent": 5}, {"vxlan", "netem"}, id="loss-changes-verdicts"),
+        pytest.param({"jitter_ms": 5}, {"vxlan", "netem"}, id="jitter-reorders"),
+    ],
+)
+def test_a_kernel_needs_netem_where_leaving_it_out_would_matter(internet: dict[str, Any], needed: set[str]) -> None:
+    parameters = Scenario.load("cross-vxlan").parameters()
+    assert needs(Scenario.of(parameters | {"internet": internet})) == needed
+
+
+@pytest.mark.lab
+def test_a_latency_that_is_left_out_is_said() -> None:
+    with closing(LabCluster(Scenario.load("cross-canal"))) as cluster:
+        assert cluster.facts["latency_left_out"] is bool(lacking(frozenset({"netem"})))
+    with closing(LabCluster(Scenario.load("single-vxlan"))) as cluster:
+        assert cluster.facts["latency_left_out"] is False
 
 
 # ---------------------------------------------------------------------- what happens to a packet
