@@ -220,6 +220,16 @@ class Overview:
         ]
         return "/".join(marks)
 
+    def latency_heading(self) -> Block:
+        """Above the map, with the scenarios whose latency their kernel left out."""
+        left_out = [
+            name for name, review in self.reviews.items() if review.recording.manifest["facts"].get("latency_left_out")
+        ]
+        text = self.words("matrix.latency")
+        if left_out:
+            text += "\n" + self.words("matrix.latency-left-out", scenarios=", ".join(f"`{name}`" for name in left_out))
+        return self._markdown(text)
+
     def latency_figure(self) -> Block:
         """Median round trip to the pods of other nodes; a pair without a reply has a mark, not a number."""
         cells = pd.DataFrame(self._latencies(), columns=["row", "column", "value", "mark"])

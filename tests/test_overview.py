@@ -54,6 +54,15 @@ def test_the_result_has_marks_and_what_was_expected(overview: Overview) -> None:
     ]
 
 
+def test_a_latency_that_was_left_out_is_said_above_the_map(overview: Overview) -> None:
+    for name, review in overview.reviews.items():
+        review.recording.manifest["facts"]["latency_left_out"] = name == "cross-vxlan-noalias"
+    shown = overview.latency_heading().data["text/markdown"]
+    assert "the kernel had no netem: `cross-vxlan-noalias`." in shown
+    overview.reviews["cross-vxlan-noalias"].recording.manifest["facts"]["latency_left_out"] = False
+    assert "netem" not in overview.latency_heading().data["text/markdown"]
+
+
 def test_the_heading_counts(overview: Overview) -> None:
     assert "4 scenarios · 3 measured · 3 as expected" in overview.heading().data["text/markdown"]
 

@@ -246,6 +246,8 @@ class Host:
                 return self._connect_line(space, port)
             self._request("connect", space=space, port=port, line=0)
             _, descriptors, _, _ = socket.recv_fds(self._fds, 1, 1)
+        if not descriptors:
+            raise LabError("the lab ended", where=space, todo="start it again")
         return socket.socket(fileno=descriptors[0])
 
     def _connect_line(self, space: str, port: int) -> socket.socket:
