@@ -232,7 +232,7 @@ def test_a_kernel_needs_netem_where_leaving_it_out_would_matter(internet: dict[s
 
 @pytest.mark.lab
 def test_a_latency_that_is_left_out_is_said() -> None:
-    with closing(LabCluster(Scenario.load("cross-canal"))) as cluster:
+    with closing(LabCluster(Scenario.load("cross-vxlan"))) as cluster:
         assert cluster.facts["latency_left_out"] is bool(lacking(frozenset({"netem"})))
     with closing(LabCluster(Scenario.load("single-vxlan"))) as cluster:
         assert cluster.facts["latency_left_out"] is False
