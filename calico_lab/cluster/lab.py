@@ -100,7 +100,7 @@ class LabCluster:
             "kernel": self.host.do("", ["uname", "-r"]).strip(),
             "machine": "user-mode-linux" if self.host.kernel == "uml" else "namespaces",
             "stand_ins": self._stand_ins(),
-            "latency_left_out": has_latency(self.scenario) and not self._delays,
+            "latency_left_out": _has_latency(self.scenario) and not self._delays,
         }
 
     def _stand_ins(self) -> list[str]:
@@ -224,11 +224,11 @@ class LabCluster:
 def needs(scenario: Scenario) -> frozenset[str]:
     """What a kernel must have for this scenario: keys of `lab.host.TRIALS`."""
     internet = scenario.internet
-    netem = internet.jitter_ms or internet.loss_percent or (internet.exact_latency and has_latency(scenario))
+    netem = internet.jitter_ms or internet.loss_percent or (internet.exact_latency and _has_latency(scenario))
     return frozenset({"ipip" if scenario.cni.backend == "bird" else "vxlan", *(["netem"] if netem else [])})
 
 
-def has_latency(scenario: Scenario) -> bool:
+def _has_latency(scenario: Scenario) -> bool:
     """Whether the scenario's sites are apart."""
     return any(scenario.latency_share_ms(site) for site in scenario.sites)
 
