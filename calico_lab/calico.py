@@ -22,6 +22,7 @@ __all__ = [
     "install_commands",
     "mode",
     "node_address",
+    "node_ip",
     "same_subnet",
     "tunnel",
     "veth_name",
@@ -86,6 +87,11 @@ def node_address(node: Node, cni: Cni) -> str:
     A public IP is given without a mask; autodetection writes the NIC's own address with the NIC's prefix length.
     """
     return node.public_ip if cni.node_ip == "public" else f"{node.private_ip}/{node.prefix_len}"
+
+
+def node_ip(node: Node, cni: Cni) -> str:
+    """The same without its mask: what tunnels, BGP sessions and allow-lists use."""
+    return node_address(node, cni).split("/")[0]
 
 
 def same_subnet(node_address: str, peer_address: str) -> bool:

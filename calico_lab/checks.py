@@ -296,7 +296,7 @@ def device_present(tables: Tables) -> Iterator[Finding]:
         log = [line for line in tables.where("log", node=node.name) if "parent interface" in line.message]
         places = [_file(tables, node.name, "ip-link"), *map(evidence, log[:1])]
         case = "fail-no-parent" if log else "fail"
-        values = {"device": device, "address": node.node_address.split("/")[0]}
+        values = {"device": device, "address": _bare(node)}
         command = f"kubectl -n kube-system logs {tunnel(tables.scenario.cni).workload}-… -c calico-node | grep -i vxlan"
         yield Finding("device-present", "fail", node.name, case, values, tuple(places), command)
 
@@ -451,7 +451,7 @@ def fdb_destination(tables: Tables) -> Iterator[Finding]:
         if isinstance(entries, Finding):
             yield entries
             continue
-        wanted = peer.node_address.split("/")[0]
+        wanted = _bare(peer)
         agree = {entry.dst for entry in entries} == {wanted}
         values = {"peer": peer.name, "dst": ", ".join(entry.dst for entry in entries), "wanted": wanted}
         yield Finding(

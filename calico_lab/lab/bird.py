@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from ..calico import BIRD_LOG, BIRD_SOCKET, node_address, same_subnet
+from ..calico import BIRD_LOG, BIRD_SOCKET, node_address, node_ip, same_subnet
 from ..scenario import Node, Scenario
 from .settings import Settings
 
@@ -87,7 +87,7 @@ def configuration(node: Node, scenario: Scenario) -> str:
     Of two nodes only the one with the larger address, compared as text, dials; the other waits (``passive on``).
     """
     cni = scenario.cni
-    own = _bare(node, scenario)
+    own = node_ip(node, scenario.cni)
     text = _CONFIGURATION.format(
         own=own,
         log=BIRD_LOG,
@@ -97,7 +97,7 @@ def configuration(node: Node, scenario: Scenario) -> str:
         block=node.block,
     )
     for peer in scenario.peers(node):
-        address = _bare(peer, scenario)
+        address = node_ip(peer, scenario.cni)
         passive = "  passive on;\n" if address > own else ""
         text += _MESH.format(name=address.replace(".", "_"), peer=address, own=own, passive=passive)
     return text
@@ -128,7 +128,7 @@ def tunnel_routes(node: Node, scenario: Scenario, learned: str) -> list[str]:
     learned : str
         ``birdcl show route all``.
     """
-    own, peers = node_address(node, scenario.cni), [_bare(peer, scenario) for peer in scenario.peers(node)]
+    own, peers = node_address(node, scenario.cni), [node_ip(peer, scenario.cni) for peer in scenario.peers(node)]
     direct = [peer for peer in peers if scenario.cni.ipip == "CrossSubnet" and same_subnet(own, peer)]
     lines = []
     block = None
@@ -140,7 +140,3 @@ def tunnel_routes(node: Node, scenario: Scenario, learned: str) -> list[str]:
             lines.append(f"route replace {block} via {found[1]} {way} proto bird")
             block = None
     return lines
-
-
-def _bare(node: Node, scenario: Scenario) -> str:
-    return node_address(node, scenario.cni).split("/")[0]

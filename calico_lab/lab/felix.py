@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..calico import Tunnel, node_address, same_subnet, tunnel, vtep_mac
+from ..calico import Tunnel, node_address, node_ip, same_subnet, tunnel, vtep_mac
 from ..scenario import Node, Scenario
 from .settings import Settings
 
@@ -54,7 +54,7 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
     if scenario.cni.backend == "bird":
         _add_ipip(settings, node, links, mtu)
         return Dataplane(settings, (), READY)
-    own_ip = _bare(node, scenario)
+    own_ip = node_ip(node, scenario.cni)
     settings.ip.append(f"route add blackhole {node.block} proto {_VXLAN_PROTOCOL}")
     parent = next((link["ifname"] for link in links if own_ip in _addresses(link)), None)
     if parent is None:
@@ -72,11 +72,11 @@ def _add_vxlan(settings: Settings, node: Node, scenario: Scenario, parent: str, 
     device = tunnel(scenario.cni)
     settings.ip += [
         f"link add {device.device} txqueuelen 0 address {vtep_mac(node.name)} "
-        f"type vxlan id {device.vni} local {_bare(node, scenario)} dev {parent} dstport {device.port} nolearning",
+        f"type vxlan id {device.vni} local {node_ip(node, scenario.cni)} dev {parent} dstport {device.port} nolearning",
         *_dressed(device.device, node, mtu),
     ]
     for peer in scenario.peers(node):
-        mac, peer_ip = vtep_mac(peer.name), _bare(peer, scenario)
+        mac, peer_ip = vtep_mac(peer.name), node_ip(peer, scenario.cni)
         settings.ip.append(f"neigh replace {peer.tunnel_ip} lladdr {mac} dev {device.device} nud permanent")
         settings.bridge.append(f"fdb replace {mac} dev {device.device} dst {peer_ip} self permanent")
         if scenario.cni.vxlan == "CrossSubnet" and same_subnet(node_address(node, scenario.cni), peer_ip):
@@ -100,10 +100,6 @@ def _dressed(device: str, node: Node, mtu: int) -> list[str]:
     ]
 
 
-def _bare(node: Node, scenario: Scenario) -> str:
-    return node_address(node, scenario.cni).split("/")[0]
-
-
 READY = {"/liveness": 200, "/readiness": 200}
 """Felix is ready once it has applied its first state; a missing tunnel device does not change that."""
 
@@ -114,9 +110,9 @@ def _addresses(link: dict[str, Any]) -> set[str]:
 
 def _ipsets(node: Node, scenario: Scenario) -> list[str]:
     """Felix's sets: who may send to the tunnel here, and the pools (vxlan_mgr.go, ipip_mgr.go, masq_mgr.go)."""
-    peers = [_bare(peer, scenario) for peer in scenario.peers(node)]
+    peers = [node_ip(peer, scenario.cni) for peer in scenario.peers(node)]
     if scenario.cni.backend == "bird":
-        senders = {"all-hosts-net": [_bare(node, scenario), *peers]}
+        senders = {"all-hosts-net": [node_ip(node, scenario.cni), *peers]}
     else:
         senders = {"all-vxlan-net": peers}
     pool = [str(scenario.cni.ip_pool)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..calico import node_address, tunnel
+from ..calico import node_ip, tunnel
 from ..scenario import Node, Scenario
 from .settings import Settings
 
@@ -47,7 +47,7 @@ def peers(node: Node, scenario: Scenario, macs: Mapping[str, str]) -> Settings:
     """Neighbour, FDB entry and route for every peer; `macs` holds each node's published VtepMAC."""
     flannel, settings = tunnel(scenario.cni), Settings()
     for peer in scenario.peers(node):
-        address = node_address(peer, scenario.cni).split("/")[0]
+        address = node_ip(peer, scenario.cni)
         settings.ip += [
             f"neigh replace {peer.tunnel_ip} lladdr {macs[peer.name]} dev {flannel.device} nud permanent",
             f"route add {peer.block} via {peer.tunnel_ip} dev {flannel.device} onlink",
