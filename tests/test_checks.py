@@ -129,7 +129,7 @@ def test_a_rule_passes(judged: Callable[[str], list[Finding]], rule: str, scenar
 
 def test_dropped_probes_alone_are_no_failure(judged: Callable[[str], list[Finding]]) -> None:
     found = judged("cross-canal")
-    assert of(found, "fabric-drops", "fabric.internet") == [("pass", "only-probes")]
+    assert of(found, "fabric-drops", "fabric.internet") == [("pass", "pass-only-probes")]
 
 
 def test_the_recording_passes_in_silence(judged: Callable[[str], list[Finding]]) -> None:
@@ -195,7 +195,7 @@ FAILING = [
         "recording",
         A,
         "error",
-        "failed",
+        "error-failed",
         "`ip-rule` 명령이 실패했다: sh: 1: ip: not found",
         "`ip-rule` failed: sh: 1: ip: not found",
         id="recording-failed",
@@ -205,7 +205,7 @@ FAILING = [
         "recording",
         A,
         "error",
-        "timeout",
+        "error-timeout",
         "`ip-rule` 명령이 제한 시간 안에 끝나지 않았다.",
         "`ip-rule` did not end in time.",
         id="recording-timeout",
@@ -215,7 +215,7 @@ FAILING = [
         "recording",
         A,
         "error",
-        "unreachable",
+        "error-unreachable",
         "`ip-rule` 명령을 노드에 전달하지 못했다: no route to host",
         "`ip-rule` did not reach the node: no route to host",
         id="recording-unreachable",
@@ -225,7 +225,7 @@ FAILING = [
         "recording",
         A,
         "error",
-        "unreadable",
+        "error-unreadable",
         "`ip-rule` 출력을 해석할 수 없다: c-1-h43jk, ip-rule, line 1: not a rule: no priority; seen: what is this",
         "The output of `ip-rule` cannot be read: c-1-h43jk, ip-rule, line 1: not a rule: no priority; seen: what "
         "is this",
@@ -536,7 +536,7 @@ FAILING = [
         "fabric-drops",
         A,
         "fail",
-        "source-check",
+        "fail-source-check",
         "실험실의 클라우드망이 출발지 검사로 c-1-h43jk의 패킷 50개를 버렸다 (그중 시험용 `ping` 10개).",
         "The source check of the lab's cloud network dropped 50 packets of c-1-h43jk (10 of them were test pings).",
         id="fabric-checks-sources",
@@ -548,7 +548,7 @@ FAILING = [
         "fabric-drops",
         "fabric.internet",
         "fail",
-        "no-route",
+        "fail-no-route",
         "실험실의 인터넷이 경로가 없는 사설 주소(192.168.0.0/16)로 가는 패킷 50개를 버렸다 (그중 시험용 `ping` 20개).",
         "The lab's internet dropped 50 packets to private addresses (192.168.0.0/16), which have no route (20 of "
         "them were test pings).",
@@ -787,7 +787,7 @@ def test_the_fabric_names_the_protocol_that_it_dropped(azure: Recording) -> None
     assert said(azure, "fabric-drops", A) == [
         (
             "fail",
-            "blocked-protocol",
+            "fail-blocked-protocol",
             "실험실의 클라우드망이 c-1-h43jk에서 나가거나 들어오는 패킷 30개를, 클라우드가 막는 IP "
             "프로토콜(ipencap)이어서 버렸다 (그중 시험용 `ping` 0개).",
             "The lab's cloud network dropped 30 packets from or to c-1-h43jk (IP protocol ipencap), because the cloud "

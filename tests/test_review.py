@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
+import pkgutil
 import shutil
 import string
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +17,9 @@ import pytest
 
 from calico_lab import checks, review
 from calico_lab.checks import CAUSES, RULES
+from calico_lab.checks.findings import ANY_RULE
 from calico_lab.clouds import CLOUDS
+from calico_lab.lab.fabric import DROPS
 from calico_lab.page import LANGUAGES, Language, catalogue
 from calico_lab.recording import Recording
 from calico_lab.review import Review, counterpart
@@ -26,13 +30,13 @@ A, G = "c-1-h43jk", "w-1-36384"
 # ---------------------------------------------------------------------- words
 
 _SET_ELSEWHERE = {
-    "recording": {"failed", "timeout", "unreachable", "unreadable"},  # a capture's status
-    "fabric-drops": {"source-check", "blocked-protocol", "no-route"},  # the comment of the lab's own rule
+    "recording": {f"error-{status}" for status in ("failed", "timeout", "unreachable", "unreadable")},
+    "fabric-drops": {f"fail-{drop}" for drop in DROPS},
 }
 
 
 def _cases(function: ast.FunctionDef) -> Iterator[str]:
-    """Every case that a rule's findings can have: the fourth argument of each Finding, followed through assignments."""
+    """Every case that a rule's findings can have: the second argument of each Finding, followed through assignments."""
 
     def values(expression: ast.expr) -> Iterator[str]:
         match expression:
@@ -41,7 +45,7 @@ def _cases(function: ast.FunctionDef) -> Iterator[str]:
             case ast.IfExp(body=body, orelse=other):
                 yield from values(body)
                 yield from values(other)
-            case ast.Call(func=ast.Name(id="_result")):
+            case ast.Call(func=ast.Name(id="pass_or_fail")):
                 yield from ("pass", "fail")
             case ast.Name(id=name):
                 for node in ast.walk(function):
@@ -53,7 +57,7 @@ def _cases(function: ast.FunctionDef) -> Iterator[str]:
 
     for node in ast.walk(function):
         match node:
-            case ast.Call(func=ast.Name(id="Finding"), args=[_, _, _, case, *_]):
+            case ast.Call(func=ast.Name(id="Finding"), args=[_, case, *_]):
                 yield from values(case)
             case ast.Call(func=ast.Name(id="replace"), keywords=keywords):
                 for keyword in keywords:
@@ -61,31 +65,33 @@ def _cases(function: ast.FunctionDef) -> Iterator[str]:
                         yield from values(keyword.value)
 
 
-def _called(tree: ast.AST) -> Iterator[tuple[str, set[object]]]:
-    """Names of the functions that are called there, and the constants that they are given."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id=name), args=arguments):
-                yield name, {argument.value for argument in arguments if isinstance(argument, ast.Constant)}
+def _functions() -> dict[str, ast.FunctionDef]:
+    """Every function of the package of checks, by name."""
+    names = [module.name for module in pkgutil.iter_modules(checks.__path__, "calico_lab.checks.")]
+    return {
+        node.name: node
+        for name in names
+        for node in ast.parse(inspect.getsource(importlib.import_module(name))).body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def _keys_of_findings() -> set[str]:
-    tree = ast.parse(inspect.getsource(checks))
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    rules = {name: {rule for rule in RULES if RULES[rule].__name__ == name} for name in functions}
-    # What rules share is told the rule's id by each that calls it, or serves one rule only.
-    for name, told in _called(tree):
-        if name in functions and name != "_rule":
-            rules[name] |= told & set(RULES)
-    for caller, function in functions.items():
-        for name, _ in _called(function):
-            if name in functions and not rules[name]:
-                rules[name] = rules[caller]
+    functions = _functions()
     found: set[str] = set()
-    for name, function in functions.items():
-        for case in _cases(function):
-            shared = case in checks._CASES_OF_ANY_RULE
-            found |= {f"finding.any.{case}"} if shared else {f"finding.{rule}.{case}" for rule in rules[name]}
+    for rule, function in RULES.items():
+        reached, ahead = set(), {function.__name__}
+        while ahead:
+            reached |= ahead
+            called = {
+                node.func.id
+                for name in ahead
+                for node in ast.walk(functions[name])
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            ahead = (called & set(functions)) - reached
+        for case in (case for name in reached for case in _cases(functions[name])):
+            found.add(f"finding.any.{case}" if case in ANY_RULE else f"finding.{rule}.{case}")
     return found | {f"finding.{rule}.{case}" for rule, cases in _SET_ELSEWHERE.items() for case in cases}
 
 
