@@ -1,99 +1,25 @@
-"""What is asked of every node, and how: the command catalogue, the probes, and the recording they leave.
-
-The first four commands are the review document's; the others can tell apart what those four cannot. All only read,
-apart from the pings, which send.
-"""
+"""The capture: all commands of `commands` and the probes, on every node, and the recording they leave."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .calico import BIRD_LOG, BIRD_SOCKET, READINESS_PORT, TUNNELS, node_address, tunnel
+from .calico import node_address, tunnel
 from .cluster import Cluster
+from .commands import BIRD, COUNTERS, FABRIC, HEARD, LISTEN, STATE, Command
 from .recording import Recording, Writer, now
 from .scenario import Node, Pod, Scenario
 
-__all__ = ["BIRD", "COUNTERS", "HEARD", "LISTEN", "STATE", "Command", "pairs", "probes", "record"]
+__all__ = ["pairs", "probes", "record"]
 
 _AT_ONCE_PER_NODE = 4
 """OpenSSH lets ten sessions share a connection (MaxSessions); this leaves room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A line to run on a node: `name` is its file's, `kind` its parser's; `probe` says what a ping measures."""
-
-    name: str
-    kind: str
-    line: str
-    probe: dict[str, Any] = field(default_factory=dict)
-
-
-STATE = (
-    Command("route", "route", "route"),
-    Command("ip-link", "ip_link", "ip -d link show"),
-    Command("ip-neigh", "ip_neigh", "ip neigh show"),
-    Command("bridge-fdb", "bridge_fdb", "bridge fdb show"),
-    Command("ip-addr", "ip_addr", "ip addr show"),
-    Command("ip-route", "ip_route", "ip route show table all"),
-    Command("ip-rule", "ip_rule", "ip rule show"),
-    Command("ipset-list", "ipset_list", "ipset list"),
-    Command("sysctl", "sysctl", r"sysctl -a -r '^net\.ipv4\.(ip_forward|conf\..*\.(rp_filter|proxy_arp|forwarding))$'"),
-    Command("uname", "uname", "uname -a"),
-    Command(
-        "readiness",
-        "readiness",
-        rf"curl -sS -o /dev/null -w '%{{http_code}}\n' http://localhost:{READINESS_PORT}/readiness",
-    ),
-)
-"""What a node is like; the node's log comes from the provider."""
-
-BIRD = (
-    Command("bird-protocols", "bird_protocols", f"birdcl -s {BIRD_SOCKET} show protocols"),
-    Command("bird-log", "bird_log", f"cat {BIRD_LOG}"),
-)
-"""Asked where the backend is bird."""
-
-COUNTERS = (
-    Command("ip-link-stats", "ip_link", "ip -d -s link show"),
-    Command("iptables-save", "iptables_save", "iptables-save -c"),
-    Command("snmp", "snmp", "cat /proc/net/snmp"),
-)
-"""Read before the probes (``…-before``) and after them."""
-
-_TUNNELS = " or ".join(
-    [*(f"udp port {each.port}" for each in TUNNELS.values() if each.port), "ip proto 4", "tcp port 179"]
-)
-_WIRE = f"tcpdump -nn -l --immediate-mode -i any '{_TUNNELS}'"
-_WIRE_FOLDER = "/run/calico_lab-wire"
-_WIRE_S = 300
-"""tcpdump ends by itself after this long, should nobody come back for what it heard."""
-
-LISTEN = Command(
-    "tcpdump-start",
-    "tcpdump",
-    f"d={_WIRE_FOLDER}; rm -rf $d; mkdir $d; "
-    f"timeout {_WIRE_S} {_WIRE} >$d/out 2>$d/err </dev/null & echo $! >$d/pid; "
-    "for wait in $(seq 100); do grep -qs listening $d/err && exit 0; kill -0 $(cat $d/pid) || exit 1; sleep 0.05; done",
-)
-"""Start to listen at a node's interfaces; it returns when tcpdump does listen. The pings run meanwhile."""
-
-HEARD = Command(
-    "tcpdump",
-    "tcpdump",
-    f"d={_WIRE_FOLDER}; kill $(cat $d/pid); while kill -0 $(cat $d/pid) 2>/dev/null; do sleep 0.05; done; "
-    "cat $d/out; cat $d/err >&2; grep -q listening $d/err; heard=$?; rm -rf $d; exit $heard",
-)
-"""Stop to listen, and print what was heard. By hand: ``tcpdump -nn -l -i any '…'`` while a ping runs."""
-
-FABRIC = (STATE[1], COUNTERS[1])
-"""What the lab's routers are asked when all is done."""
 
 
 def record(

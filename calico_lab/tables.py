@@ -27,6 +27,7 @@ from .parsers import (
     bird_log,
     bird_protocols,
     bridge_fdb,
+    ethtool,
     ip_addr,
     ip_link,
     ip_neigh,
@@ -218,6 +219,11 @@ class Tables:
         return self._table(uname, ["uname"])
 
     @cached_property
+    def features(self) -> pd.DataFrame:
+        """What the tunnel device's driver does in the kernel's stead: `parsers.ethtool`."""
+        return self._table(ethtool, ["ethtool"])
+
+    @cached_property
     def readiness(self) -> pd.DataFrame:
         """What Felix's health endpoint answered: `parsers.readiness`."""
         return self._table(readiness, ["readiness"])
@@ -273,6 +279,32 @@ class Tables:
         return grown[list(columns)]
 
     @cached_property
+    def iptables_grown(self) -> pd.DataFrame:
+        """What the nodes' rules counted while the probes ran: after minus before.
+
+        ======= ============ ==== ==================================================================
+        column  type         unit meaning
+        ======= ============ ==== ==================================================================
+        node    str
+        table   str
+        chain   str
+        number  int | None        position in the chain; None for the chain's policy
+        policy  str | None        of a built-in chain
+        target  str | None
+        proto   str | None
+        comment str | None
+        spec    str | None        the rule as printed
+        grown   int | None        packets; None for what was not there before
+        file    str               the later capture
+        line    int
+        ======= ============ ==== ==================================================================
+        """
+        key = ["node", "table", "chain", "number"]
+        before = self._table(iptables_save, ["iptables-save-before"])[[*key, "packets"]]
+        both = self.iptables.merge(before, how="left", on=key, suffixes=("", "_before"))
+        return both.assign(grown=both["packets"] - both["packets_before"])[list(_documented(Tables.iptables_grown))]
+
+    @cached_property
     def snmp(self) -> pd.DataFrame:
         """The IP stacks' counters while the probes ran: after minus before.
 
@@ -310,6 +342,7 @@ class Tables:
         outcome      str         replies, no_replies, or failed: the ping could not be sent
         transmitted  int
         received     int
+        errors       int         refusals that the sender was told of, by its own kernel or a router
         loss_percent float
         rtt_min_ms   float ms
         rtt_avg_ms   float ms
@@ -442,6 +475,14 @@ class Tables:
                 index.setdefault(tuple(getattr(row, column) for column in values), []).append(row)
         return index.get(tuple(values.values()), [])
 
+    def other_backend(self, node: str) -> tuple[str, str] | None:
+        """Where ``iptables-save`` warned that the other backend has tables too, and that backend: legacy or nft."""
+        for capture in self.recording.captures:
+            if (capture.node, capture.command) == (node, "iptables-save"):
+                warning = re.search(r"# Warning: iptables-(legacy|nft) tables present", capture.stderr)
+                return (capture.path, warning[1]) if warning else None
+        return None
+
     def unread(self, node: str, command: str) -> str | None:
         """Why that capture gives no rows, in a word (see `captures`), or None where it was read or is empty."""
         status = self._read.get((node, command), ("missing", None, []))[0]
@@ -504,7 +545,16 @@ def _ping_result(recording: Recording, capture: Capture, status: str, detail: st
         "outcome": "replies" if summary.received else "no_replies",
         **{
             name: getattr(summary, name)
-            for name in ("transmitted", "received", "loss_percent", "rtt_min_ms", "rtt_avg_ms", "rtt_max_ms", "line")
+            for name in (
+                "transmitted",
+                "received",
+                "errors",
+                "loss_percent",
+                "rtt_min_ms",
+                "rtt_avg_ms",
+                "rtt_max_ms",
+                "line",
+            )
         },
     }
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from calico_lab import __version__, capture, parsers
-from calico_lab.capture import Command, pairs, probes, record
+from calico_lab import __version__, commands, parsers
+from calico_lab.capture import pairs, probes, record
 from calico_lab.cluster.lab import LabCluster
+from calico_lab.commands import Command
 from calico_lab.doctor import Verdict, survey, verdict
 from calico_lab.errors import CalicoLabError
 from calico_lab.recording import FORMAT, Recording
@@ -62,7 +63,7 @@ def planned(scenario: Scenario, node: Node | None = None) -> list[Command]:
 # ---------------------------------------------------------------------- the catalogue
 
 
-CATALOGUE = [*capture.STATE, *capture.BIRD, *capture.COUNTERS, *planned(CROSS)]
+CATALOGUE = [*commands.STATE, *commands.BIRD, *commands.COUNTERS, *planned(CROSS)]
 
 
 @pytest.mark.parametrize("command", CATALOGUE, ids=lambda command: command.name)
@@ -72,15 +73,15 @@ def test_every_kind_has_a_parser(command: Command) -> None:
 
 @pytest.mark.parametrize("scenario", [CROSS, sized(4, 2), sized(50, 2)], ids=lambda scenario: scenario.name)
 def test_a_name_is_one_command_s_on_its_node(scenario: Scenario) -> None:
-    own = [each.name for each in [*capture.STATE, *capture.BIRD, *capture.COUNTERS]]
-    own += [*(f"{each.name}-before" for each in capture.COUNTERS), "node-log", "tcpdump"]
+    own = [each.name for each in [*commands.STATE, *commands.BIRD, *commands.COUNTERS]]
+    own += [*(f"{each.name}-before" for each in commands.COUNTERS), "node-log", "tcpdump"]
     for node in scenario.nodes:
         names = [*own, *(probe.name for probe in planned(scenario, node))]
         assert sorted(set(names)) == sorted(names)
 
 
 def test_the_document_s_four_commands_come_first() -> None:
-    assert [command.line for command in capture.STATE[:4]] == [
+    assert [command.line for command in commands.STATE[:4]] == [
         "route",
         "ip -d link show",
         "ip neigh show",
@@ -193,8 +194,8 @@ def test_every_node_and_router_was_asked_everything(recording: Recording) -> Non
     asked: dict[str, list[str]] = {}
     for each in recording.captures:
         asked.setdefault(each.node, []).append(each.command)
-    own = [each.name for each in [*capture.STATE, *capture.COUNTERS]]
-    own += [*(f"{each.name}-before" for each in capture.COUNTERS), "node-log", "tcpdump"]
+    own = [each.name for each in [*commands.STATE, *commands.COUNTERS]]
+    own += [*(f"{each.name}-before" for each in commands.COUNTERS), "node-log", "tcpdump"]
     nodes = {node.name: sorted([*own, *(probe.name for probe in planned(NO_ALIAS, node))]) for node in NO_ALIAS.nodes}
     routers = {router: ["ip-link", "iptables-save"] for router in recording.manifest["fabric"]}
     assert asked == nodes | routers
@@ -211,7 +212,7 @@ def test_every_output_is_read_by_its_parser(recording: Recording) -> None:
 def test_counters_are_read_before_and_after_the_probes(recording: Recording) -> None:
     of_master = {each.command: each.started for each in recording.captures if each.node == MASTER.name}
     probing = [started for command, started in of_master.items() if command.startswith("ping-")]
-    for counter in capture.COUNTERS:
+    for counter in commands.COUNTERS:
         assert of_master[f"{counter.name}-before"] < min(probing) <= max(probing) < of_master[counter.name]
 
 

@@ -25,8 +25,8 @@ PROGRAMS = {"calico_lab.lab.agent"}  # run by its path, never imported
 BEHIND_THE_WAIST = sorted(
     [
         "calico_lab.calico",
-        "calico_lab.checks",
         "calico_lab.clouds",
+        "calico_lab.commands",
         "calico_lab.overview",
         "calico_lab.page",
         "calico_lab.plot",
@@ -34,7 +34,7 @@ BEHIND_THE_WAIST = sorted(
         "calico_lab.review",
         "calico_lab.scenario",
         "calico_lab.tables",
-        *(name for name in MODULES if name.startswith("calico_lab.parsers")),
+        *(name for name in MODULES if name.startswith(("calico_lab.checks", "calico_lab.parsers"))),
     ]
 )
 LIVE = ("calico_lab.capture", "calico_lab.cluster", "calico_lab.lab", "calico_lab.run", "calico_lab.kernel")

@@ -52,6 +52,10 @@ def _cases(function: ast.FunctionDef) -> Iterator[str]:
                     match node:
                         case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
                             yield from values(value)
+                        case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=assigned)):
+                            for target, value in zip(names, assigned, strict=True):
+                                if isinstance(target, ast.Name) and target.id == name:
+                                    yield from values(value)
                         case ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value) if found == name:
                             yield from values(value)
 

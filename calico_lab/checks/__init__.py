@@ -16,15 +16,19 @@ import pandas as pd
 
 from ..calico import mode, tunnel
 from ..tables import Tables
-from . import bgp, outcome, routes, tunnels, wire  # noqa: F401  (for the rules that they register)
+from . import bgp, host, mtu, outcome, routes, tunnels, wire  # noqa: F401  (for the rules that they register)
 from .findings import MODES_OF, RULES, Finding, Result, Words
+from .shared import line_of
 
-__all__ = ["CAUSES", "RULES", "Finding", "Verdict", "check", "findings_table", "verdict"]
+__all__ = ["CAUSES", "RULES", "Finding", "Verdict", "check", "findings_table", "gaps", "verdict"]
 
 CAUSES = (
+    "duplicate-address",
     "bgp-source",
     "bgp-reachable",
     "bgp-session",
+    "proxy-arp",
+    "ip-forward",
     "device-present",
     "route-to-block",
     "pod-source",
@@ -35,6 +39,13 @@ CAUSES = (
     "local-address",
     "outer-source",
     "fdb-reachable",
+    "allow-list",
+    "checksum-offload",
+    "node-filter",
+    "rp-filter",
+    "pod-route",
+    "wire",
+    "path-mtu",
 )
 """Ids of the cause rules, in the order in which a packet meets them."""
 
@@ -53,7 +64,8 @@ class Verdict:
         Every probe between pods, and from a node to a pod of another, got an answer; None where the CNI is not
         installed or nothing was probed.
     cause : str or None
-        Id of the first cause rule that failed, where the CNI is not installed or pods cannot reach each other.
+        Id of the first cause rule that failed, where the CNI is not installed, pods cannot reach each other, or whole
+        packets are lost without a word.
     """
 
     installed: bool | None
@@ -83,8 +95,45 @@ def verdict(findings: list[Finding], tables: Tables) -> Verdict:
     installed = _all_of(list(readiness.values()))
     ping = _all_of([finding.result for finding in findings if finding.id == "pod-ping"]) if installed else None
     failed = {finding.id for finding in findings if finding.result == "fail"}
-    cause = next((rule for rule in CAUSES if rule in failed), None) if False in (installed, ping) else None
+    asked = False in (installed, ping) or "path-mtu" in failed
+    cause = next((rule for rule in CAUSES if rule in failed), None) if asked else None
     return Verdict(installed, ready, ping, cause)
+
+
+def gaps(findings: list[Finding], tables: Tables) -> pd.DataFrame:
+    """What to ask next where cause rules could not decide: captures that only read, the most telling first.
+
+    A rule that could not decide, but has already seen something that speaks against the node, counts before any number
+    of rules that have seen nothing. Each next capture is the one that decides most of what the earlier ones leave open.
+
+    Returns
+    -------
+    DataFrame
+        Columns command (the capture's name), run (the line to type), nodes and rules (comma-separated), suspects (how
+        many undecided findings had seen something).
+    """
+    undecided = [finding for finding in findings if finding.id in CAUSES and finding.wants]
+    found = []
+    while undecided:
+        deciding: dict[str, list[Finding]] = {}
+        for finding in undecided:
+            deciding.setdefault(finding.wants[0][1], []).append(finding)
+        command, decided = max(deciding.items(), key=lambda item: (_suspects(item[1]), len({f.id for f in item[1]})))
+        found.append(
+            {
+                "command": command,
+                "run": line_of(tables, command),
+                "nodes": ", ".join(dict.fromkeys(n for f in decided for n, name in f.wants if name == command)),
+                "rules": ", ".join(dict.fromkeys(finding.id for finding in decided)),
+                "suspects": _suspects(decided),
+            }
+        )
+        undecided = [finding for finding in undecided if command not in {name for _, name in finding.wants}]
+    return pd.DataFrame(found, columns=["command", "run", "nodes", "rules", "suspects"])
+
+
+def _suspects(findings: list[Finding]) -> int:
+    return sum(finding.case == "suspect" for finding in findings)
 
 
 def findings_table(findings: list[Finding], words: Words) -> pd.DataFrame:

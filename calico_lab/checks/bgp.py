@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ..calico import BIRD_SOCKET
 from ..clouds import CLOUDS
@@ -13,7 +14,6 @@ from .shared import (
     established,
     file_of,
     nodes_of,
-    pass_or_fail,
     reachable,
     said,
     seen_from,
@@ -75,10 +75,32 @@ def bgp_session(tables: Tables) -> Iterator[Finding]:
         if tables.unread(node.name, "bird-protocols"):
             yield skip(node.name, tables, "bird-protocols")
         for session in tables.where("bgp", node=node.name, proto="BGP"):
-            result = pass_or_fail(established(session))
-            values = {"peer": session.peer_ip, "state": session.info or session.state}
-            command = f"birdcl -s {BIRD_SOCKET} show protocols all {session.name}"
-            yield Finding(node.name, result, values, (evidence(session),), command)
+            yield _session(tables, node, session)
+
+
+def _session(tables: Tables, node: Any, session: Any) -> Finding:
+    """One session's finding; where it is down, as BIRD and the peer's BIRD explain it."""
+    state = session.info if isinstance(session.info, str) else session.state
+    told = [line for line in tables.where("bird_log", node=node.name) if line.name == session.name]
+    bind = [line for line in told if "Cannot assign requested address" in line.message]
+    lost = [line for line in told if "unreachable" in line.message or "No route to host" in line.message]
+    peer = next((peer for peer in nodes_of(tables) if bare(peer) == session.peer_ip), None)
+    theirs = tables.where("bgp", node=peer.name, proto="BGP", peer_ip=bare(node)) if peer is not None else []
+    waiting = [other for other in theirs if isinstance(other.info, str) and other.info.startswith("Passive")]
+    also: list[Any] = []
+    if established(session):
+        case = "pass"
+    elif bind or "Cannot assign requested address" in state:
+        case, also = "fail-bind", bind[:1]
+    elif lost or "unreachable" in state or "No route to host" in state:
+        case, also = "fail-no-route", lost[:1]
+    elif state.startswith("Passive") and waiting:
+        case, also = "fail-passive", waiting
+    else:
+        case = "fail"
+    values = {"peer": session.peer_ip, "state": state}
+    command = f"birdcl -s {BIRD_SOCKET} show protocols all {session.name}"
+    return Finding(node.name, case, values, (evidence(session), *map(evidence, also)), command)
 
 
 @rule("outer-protocol", modes=BIRD)

@@ -40,7 +40,7 @@ class Finding:
     next : str
         A command that looks at it on the node; empty where nothing is left to ask.
     wants : tuple of (str, str)
-        Where a capture was missing: the node and the capture's name, which would decide.
+        Where a capture was missing: node and name of the captures that would decide, each alone, the best first.
     id : str
         The rule's; `check` writes it in.
     """

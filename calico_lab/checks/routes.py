@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 
 from ..clouds import CLOUDS
 from ..tables import Tables, evidence
 from .findings import Finding, rule
-from .shared import direct_routes, file_of, first_pod, nodes_of, pass_or_fail, skip, tunnel_pairs
+from .shared import (
+    direct_routes,
+    file_of,
+    first_pod,
+    nodes_of,
+    pass_or_fail,
+    route_of,
+    shown_route,
+    skip,
+    tunnel_ip,
+    tunnel_pairs,
+)
 
 
 @rule("route-to-block")
@@ -20,17 +32,47 @@ def route_to_block(tables: Tables) -> Iterator[Finding]:
         if tables.unread(node.name, "ip-route"):
             yield skip(node.name, tables, "ip-route")
             continue
-        routes = tables.where("routes", node=node.name, destination=peer.block)
-        direct = direct_routes(tables, node, peer)
-        good = direct or [route for route in routes if route.dev == device.name and route.type == "unicast"]
-        values = {"block": peer.block, "peer": peer.name, "device": device.name}
-        command = f"ip route get {first_pod(tables, peer.name)}"
-        if not good:
-            places = tuple(map(evidence, routes)) or (file_of(tables, node.name, "ip-route"),)
-            yield Finding(node.name, "fail", values, places, command)
+        address = first_pod(tables, peer.name)
+        route, gateway = route_of(tables, node.name, address), tunnel_ip(tables, peer.name, device.name)
+        values = {"block": peer.block, "peer": peer.name, "device": device.name, "route": shown_route(route)}
+        if route in direct_routes(tables, node, peer):
+            case = "pass-direct"
+        elif route is None or route.destination == "default":
+            case = "fail"
+        elif route.type != "unicast":
+            case = "fail-blackhole"
+        elif route.dev != device.name:
+            case = "fail-elsewhere"
+        elif device.kind == "vxlan" and gateway is not None and route.via != gateway:
+            case = "fail-gateway"
+            values["gateway"] = gateway
         else:
-            case = "pass-direct" if direct else "pass"
-            yield Finding(node.name, case, values, (evidence(good[0]),))
+            case = "pass"
+        places = (file_of(tables, node.name, "ip-route") if case == "fail" else evidence(route),)
+        yield Finding(node.name, case, values, places, "" if case.startswith("pass") else f"ip route get {address}")
+
+
+@rule("block-owner", modes=frozenset({"vxlan", "bird"}))
+def block_owner(tables: Tables) -> Iterator[Finding]:
+    """A node throws away what is for no pod of its own block, and its pods are of that block."""
+    for node in nodes_of(tables):
+        if tables.unread(node.name, "ip-route"):
+            yield skip(node.name, tables, "ip-route")
+            continue
+        own = [
+            route
+            for route in tables.where("routes", node=node.name, destination=node.block)
+            if route.type == "blackhole"
+        ]
+        strange = [
+            pod.name
+            for pod in tables.where("pods", node=node.name)
+            if ipaddress.ip_address(pod.address) not in ipaddress.ip_network(node.block)
+        ]
+        values = {"block": node.block, "pods": ", ".join(strange)}
+        case = "fail-pods" if strange else "pass" if own else "fail"
+        places = tuple(map(evidence, own[:1])) or (file_of(tables, node.name, "ip-route"),)
+        yield Finding(node.name, case, values, places, "calicoctl ipam show --show-blocks" if case != "pass" else "")
 
 
 @rule("pod-source")

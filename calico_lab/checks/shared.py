@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Literal
 
+import pandas as pd
+
 from ..calico import same_subnet, tunnel
+from ..commands import by_hand
 from ..tables import Tables, evidence, rows
 from .findings import Finding
 
@@ -20,12 +24,16 @@ __all__ = [
     "fdb_pairs",
     "file_of",
     "first_pod",
+    "line_of",
     "no_peer_device",
     "nodes_of",
+    "not_tracked",
     "pass_or_fail",
     "reachable",
+    "route_of",
     "said",
     "seen_from",
+    "shown_route",
     "skip",
     "source_rewritten",
     "tunnel_ip",
@@ -51,9 +59,14 @@ def file_of(tables: Tables, node: str, command: str) -> str:
 
 def skip(node: str, tables: Tables, command: str, *, at: str | None = None) -> Finding:
     """No data: say which capture would decide, and of which node where it is another's."""
-    asked = tables.where("captures", command=command)
     values = {"command": command, "status": tables.unread(at or node, command) or "empty"}
-    return Finding(node, "no-data", values, (), asked[0].run if asked else command, ((at or node, command),))
+    return Finding(node, "no-data", values, (), line_of(tables, command), ((at or node, command),))
+
+
+def line_of(tables: Tables, command: str) -> str:
+    """The line to type for a capture: as it was recorded, else as it would be."""
+    asked = tables.where("captures", command=command)
+    return str(asked[0].run) if asked else by_hand(command, tables.scenario)
 
 
 def no_peer_device(node: Any, peer: Any, device: Any, tables: Tables) -> Finding:
@@ -129,6 +142,37 @@ def direct_routes(tables: Tables, node: Any, peer: Any) -> list[Any]:
     return routes if "CrossSubnet" in (cni.vxlan, cni.ipip) else []
 
 
+def route_of(tables: Tables, node: str, address: str) -> Any:
+    """The route of the main table that a packet to this address takes, or None: longest prefix, then lowest metric."""
+    wanted = ipaddress.ip_address(address)
+    fitting = [
+        (-network.prefixlen, 0 if pd.isna(route.metric) else route.metric, route.line, route)
+        for route in tables.where("routes", node=node)
+        if not isinstance(route.table, str)
+        for network in [_network(route.destination, wanted.version)]
+        if network is not None and wanted in network
+    ]
+    return min(fitting, key=lambda found: found[:3])[-1] if fitting else None
+
+
+@cache
+def _network(destination: str, version: int) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """A route's destination as a network of that IP version, or None."""
+    text = ("0.0.0.0/0" if version == 4 else "::/0") if destination == "default" else destination
+    network = ipaddress.ip_network(text)
+    return network if network.version == version else None
+
+
+def shown_route(route: Any) -> str:
+    """A route in a few words, as ``ip route`` has it."""
+    if route is None:
+        return "–"
+    words = ["" if route.type == "unicast" else route.type, route.destination]
+    words += [f"via {route.via}" if isinstance(route.via, str) else ""]
+    words += [f"dev {route.dev}" if isinstance(route.dev, str) else ""]
+    return " ".join(word for word in words if word)
+
+
 def first_pod(tables: Tables, node: str) -> str:
     """Address of the node's first pod."""
     return str(tables.where("pods", node=node)[0].address)
@@ -175,19 +219,38 @@ def said(tables: Tables, node: str, word: str) -> list[str]:
 
 def source_rewritten(tables: Tables, node: Any, source: str, protocol: str, port: int) -> Any:
     """The SNAT rule that gives what leaves with this source the NIC's own address, or None."""
-    local = ipaddress.ip_address(source)
-    for rule in tables.where("iptables", node=node.name, table="nat"):
-        if rule.target not in ("SNAT", "MASQUERADE"):
-            continue
-        to_private = rule.target == "MASQUERADE" or rule.to_source == node.private_ip
-        source_fits = not isinstance(rule.src, str) or local in ipaddress.ip_network(rule.src)
-        leaves_here = not isinstance(rule.out_iface, str) or rule.out_iface == node.nic
-        port_fits = not isinstance(rule.dports, str) or str(port) in rule.dports.split(",")
-        proto_fits = not isinstance(rule.proto, str) or rule.proto == protocol
-        plain = not rule.negated and not isinstance(rule.set_name, str) and not isinstance(rule.src_type, str)
-        if to_private and source_fits and leaves_here and port_fits and proto_fits and plain:
-            return rule
-    return None
+    return next(
+        (
+            rule
+            for rule in tables.where("iptables", node=node.name, table="nat")
+            if rule.target == "MASQUERADE" or (rule.target == "SNAT" and rule.to_source == node.private_ip)
+            if _fits(rule, node, source, protocol, port)
+        ),
+        None,
+    )
+
+
+def not_tracked(tables: Tables, node: Any, source: str, protocol: str, port: int) -> Any:
+    """The rule that keeps what leaves with this source from connection tracking, and so from any NAT; or None."""
+    return next(
+        (
+            rule
+            for rule in tables.where("iptables", node=node.name, table="raw")
+            if rule.target == "NOTRACK" or (rule.target == "CT" and "--notrack" in rule.spec)
+            if rule.chain != "PREROUTING" and _fits(rule, node, source, protocol, port)
+        ),
+        None,
+    )
+
+
+def _fits(rule: Any, node: Any, source: str, protocol: str, port: int) -> bool:
+    """Whether an iptables rule is for packets that leave the NIC with this source; one with more conditions is not."""
+    source_fits = not isinstance(rule.src, str) or ipaddress.ip_address(source) in ipaddress.ip_network(rule.src)
+    leaves_here = not isinstance(rule.out_iface, str) or rule.out_iface == node.nic
+    port_fits = not isinstance(rule.dports, str) or str(port) in rule.dports.split(",")
+    proto_fits = not isinstance(rule.proto, str) or rule.proto == protocol
+    plain = not rule.negated and not isinstance(rule.set_name, str) and not isinstance(rule.src_type, str)
+    return source_fits and leaves_here and port_fits and proto_fits and plain
 
 
 def seen_from(tables: Tables, node: Any, source: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -17,8 +19,10 @@ from .shared import (
     device_of,
     fdb_pairs,
     file_of,
+    line_of,
     no_peer_device,
     nodes_of,
+    not_tracked,
     pass_or_fail,
     reachable,
     seen_from,
@@ -40,7 +44,10 @@ def device_present(tables: Tables) -> Iterator[Finding]:
             continue
         link = device_of(tables, node.name)
         if link is not None:
-            yield Finding(node.name, "pass", {"device": device}, (evidence(link),))
+            down = "UP" not in link.flags
+            case = "fail-down" if down else "pass"
+            command = f"ip link show {device}" if down else ""
+            yield Finding(node.name, case, {"device": device}, (evidence(link),), command)
             continue
         log = [line for line in tables.where("log", node=node.name) if "parent interface" in line.message]
         places = [file_of(tables, node.name, "ip-link"), *map(evidence, log[:1])]
@@ -48,6 +55,40 @@ def device_present(tables: Tables) -> Iterator[Finding]:
         values = {"device": device, "address": bare(node)}
         command = f"kubectl -n kube-system logs {tunnel(tables.scenario.cni).workload}-… -c calico-node | grep -i vxlan"
         yield Finding(node.name, case, values, tuple(places), command)
+
+
+@rule("parent-device", modes=VXLAN)
+def parent_device(tables: Tables) -> Iterator[Finding]:
+    """The interface that the device was made on has the device's local address, as Felix and flannel choose it."""
+    for node, device in tunnels(tables):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        if tables.unread(node.name, "ip-addr"):
+            yield skip(node.name, tables, "ip-addr")
+            continue
+        owners = tables.where("addresses", node=node.name, address=device.local_ip)
+        values = {"device": device.name, "parent": device.parent_dev, "local": device.local_ip, "nic": node.nic}
+        values["owner"] = ", ".join(owner.ifname for owner in owners) or "–"
+        if device.parent_dev not in {owner.ifname for owner in owners}:
+            case = "fail"
+        else:
+            case = "pass" if device.parent_dev == node.nic else "pass-other"
+        command = f"ip -d link show {device.name}; ip addr show to {device.local_ip}" if case == "fail" else ""
+        yield Finding(node.name, case, values, (detail_of(device), *map(evidence, owners)), command)
+
+
+@rule("stale-device", modes=frozenset({"vxlan"}))
+def stale_device(tables: Tables) -> Iterator[Finding]:
+    """The device's local address is the annotation's; Felix does not make a device anew when that changes later."""
+    for node, device in tunnels(tables):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        values = {"device": device.name, "local": device.local_ip, "annotated": bare(node)}
+        agree = device.local_ip == bare(node)
+        command = "" if agree else f"ip link del {device.name}  # Felix makes it again"
+        yield Finding(node.name, pass_or_fail(agree), values, (detail_of(device),), command)
 
 
 @rule("mac-agreement", modes=VXLAN)
@@ -140,7 +181,11 @@ def local_address(tables: Tables) -> Iterator[Finding]:
             yield device
             continue
         if tables.unread(node.name, "ip-addr"):
-            yield skip(node.name, tables, "ip-addr")
+            undecided = skip(node.name, tables, "ip-addr")
+            if device.local_ip == node.public_ip and CLOUDS[node.cloud].nat:
+                values = {"local": device.local_ip, "cloud": CLOUDS[node.cloud].title}
+                undecided = replace(undecided, case="suspect", values=values, evidence=(detail_of(device),))
+            yield undecided
             continue
         owners = tables.where("addresses", node=node.name, address=device.local_ip)
         counted = counters_of(tables, node.name, device.name)
@@ -178,9 +223,17 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
             yield Finding(node.name, "pass-unchecked", values, (detail_of(device),))
             continue
         if tables.unread(node.name, "iptables-save"):
-            yield skip(node.name, tables, "iptables-save")
+            wants = ((node.name, "tcpdump"), (node.name, "iptables-save"))
+            command = line_of(tables, "tcpdump")
+            yield Finding(node.name, "suspect", values, (detail_of(device),), command, wants)
             continue
         snat = source_rewritten(tables, node, device.local_ip, "udp", device.dstport)
+        untracked = not_tracked(tables, node, device.local_ip, "udp", device.dstport)
+        if snat is not None and untracked is not None:
+            places = (detail_of(device), evidence(snat), evidence(untracked))
+            command = "iptables -t raw -vnL OUTPUT"
+            yield Finding(node.name, "fail-notrack", values, places, command)
+            continue
         if snat is not None:
             yield Finding(node.name, "pass-snat", values, (detail_of(device), evidence(snat)))
             continue
@@ -191,6 +244,44 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
             (detail_of(device), *seen_from(tables, node, device.local_ip)),
             f"tcpdump -ni {node.nic} udp port {device.dstport}",
         )
+
+
+@rule("allow-list", modes=frozenset({"vxlan"}))
+def allow_list(tables: Tables) -> Iterator[Finding]:
+    """The source with which a node's tunnel packets arrive, after SNAT and 1:1 NAT, is one that the peer lets in.
+
+    Felix accepts VXLAN from the addresses of its set and drops all other (felix/rules/static.go).
+    """
+    for node, peer, device in tunnel_pairs(tables):
+        if isinstance(device, Finding):
+            yield device
+            continue
+        if tables.unread(peer.name, "ipset-list"):
+            yield skip(node.name, tables, "ipset-list", at=peer.name)
+            continue
+        if device.local_ip != node.private_ip and tables.unread(node.name, "iptables-save"):
+            yield skip(node.name, tables, "iptables-save")
+            continue
+        snat = source_rewritten(tables, node, str(device.local_ip), "udp", device.dstport)
+        inside = node.private_ip if snat is not None else device.local_ip
+        mapped = node.site != peer.site and CLOUDS[node.cloud].nat and inside == node.private_ip
+        arrives = node.public_ip if mapped else inside
+        members = tables.where("ipsets", node=peer.name, set_name=_ALLOWED)
+        fitting = [
+            member
+            for member in members
+            if isinstance(member.member, str) and ipaddress.ip_address(arrives) in ipaddress.ip_network(member.member)
+        ]
+        values = {"peer": peer.name, "source": arrives, "set": _ALLOWED}
+        values["members"] = ", ".join(str(member.member) for member in members if isinstance(member.member, str)) or "–"
+        if fitting:
+            yield Finding(node.name, "pass", values, (evidence(fitting[0]),))
+        else:
+            places = tuple(map(evidence, members)) or (file_of(tables, peer.name, "ipset-list"),)
+            yield Finding(node.name, "fail", values, places, f"ipset list {_ALLOWED}  # on {peer.name}")
+
+
+_ALLOWED = "cali40all-vxlan-net"
 
 
 @rule("fdb-reachable", modes=VXLAN)

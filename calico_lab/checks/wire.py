@@ -71,7 +71,8 @@ def wire(tables: Tables) -> Iterator[Finding]:
         else:
             arrived = bool(incoming)
             missing = () if arrived else (file_of(tables, peer.name, "tcpdump"),)
-            yield Finding(node.name, pass_or_fail(arrived), values, (*places, *missing))
+            command = "" if arrived else f"tcpdump -ni {peer.nic} host {node.public_ip}  # on {peer.name}"
+            yield Finding(node.name, pass_or_fail(arrived), values, (*places, *missing), command)
 
 
 @rule("fabric-drops")
