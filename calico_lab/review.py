@@ -16,7 +16,7 @@ import pandas as pd
 
 from . import plot
 from .calico import environment, install_commands, mode, node_address, tunnel
-from .checks import CAUSES, Finding, Verdict, check, findings_table, verdict
+from .checks import CAUSES, RULES, Finding, Verdict, check, findings_table, gaps, verdict
 from .clouds import CLOUDS
 from .page import Block, Language, Page
 from .recording import Recording, write_atomically
@@ -27,6 +27,7 @@ __all__ = ["Review", "counterpart"]
 
 _CROSS_CHECKS = ("bgp-session", "mac-agreement", "fdb-destination", "vni-port", "route-to-block")
 _SHOWN_BY = ("public-source", "wire", "fabric-drops")
+_OUTCOME = ("ready", "pod-ping")
 
 
 def counterpart(scenario: Scenario) -> Scenario:
@@ -187,7 +188,7 @@ class Review:
         return self._mark(value) if value is None or isinstance(value, bool) else str(value)
 
     def _cause(self) -> str:
-        if False not in (self.verdict.installed, self.verdict.ping):
+        if self.verdict.cause is None and False not in (self.verdict.installed, self.verdict.ping):
             return self.words("review.no-cause")
         return self.words(f"cause.{self.verdict.cause or 'unknown'}")
 
@@ -347,17 +348,28 @@ class Review:
 
     @property
     def causes(self) -> pd.DataFrame:
-        """Cause rules in the order a packet meets them, then what shows it, then what could not be read.
+        """Cause rules in the order a packet meets them, then what shows it, then what else is wrong or unreadable.
 
         A cross-check that did not fail stands in its own table only.
         """
-        order = [*CAUSES, *_SHOWN_BY, "recording"]
+        told = dict.fromkeys([*CAUSES, *_SHOWN_BY])
+        order = [*told, *(rule for rule in RULES if rule not in told)]
         shown = [
             finding
             for finding in self.findings
-            if finding.id in order and (finding.result == "fail" or finding.id not in _CROSS_CHECKS)
+            if finding.result in ("fail", "error") or (finding.id in told and finding.id not in _CROSS_CHECKS)
+            if finding.id not in _OUTCOME
         ]
         return self._shown_findings(sorted(shown, key=lambda finding: order.index(finding.id)))
+
+    def gaps(self) -> Iterator[Block]:
+        """What to capture next where a cause rule could not decide; nothing where all could."""
+        table = gaps(self.findings, self.tables)
+        if not table.empty:
+            yield self.text("section.gaps")
+            yield self.page.table(
+                table.assign(run=[f"`{line}`" for line in table["run"]]), None, ["run", "nodes", "rules"]
+            )
 
     def _shown_findings(self, findings: list[Finding]) -> pd.DataFrame:
         """Findings as a table for a page: the next command stands below the reason."""
@@ -424,7 +436,7 @@ class Review:
         workload, ready = self.facts["workload"], ", ".join(f"{node} {state}" for node, state in measured.ready.items())
         yield say(f"conclusion.installed.{_key(measured.installed)}", workload=workload, ready=ready)
         yield say(f"conclusion.ping.{_key(measured.ping)}")
-        if False in (measured.installed, measured.ping):
+        if measured.cause is not None or False in (measured.installed, measured.ping):
             yield from self._explained()
         yield from self._compared()
         yield from self._recommended()

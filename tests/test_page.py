@@ -171,8 +171,8 @@ class TestTable:
 
     def test_an_unknown_column_is_an_error(self, korean):
         with pytest.raises(KeyError) as error:
-            korean.table(pd.DataFrame({"nodes": []}))
-        assert error.value.args == ("words/ko.yaml has no key column.nodes, did you mean column.node?",)
+            korean.table(pd.DataFrame({"node_addres": []}))
+        assert error.value.args == ("words/ko.yaml has no key column.node_addres, did you mean column.node_address?",)
 
     def test_columns_choose_and_order(self, korean):
         frame = pd.DataFrame({"private": [0], "node": ["c-1"], "mtu_bytes": [1410]})

@@ -28,6 +28,7 @@ CAUSES = (
     "bgp-reachable",
     "bgp-session",
     "proxy-arp",
+    "pod-route",
     "ip-forward",
     "device-present",
     "route-to-block",
@@ -43,7 +44,6 @@ CAUSES = (
     "checksum-offload",
     "node-filter",
     "rp-filter",
-    "pod-route",
     "wire",
     "path-mtu",
 )

@@ -90,7 +90,10 @@ def _key(interface: str, name: str) -> str:
 
 @rule("pod-route")
 def pod_route(tables: Tables) -> Iterator[Finding]:
-    """Every pod of the node is routed to its own interface, and that is up."""
+    """Every pod of the node is routed to its own interface, and that is up.
+
+    Felix's own ``rpfilter`` rule drops what a pod without such a route sends, so both directions need it.
+    """
     for node in nodes_of(tables):
         for pod in tables.where("pods", node=node.name):
             unread = next((name for name in ("ip-route", "ip-link") if tables.unread(node.name, name)), None)
