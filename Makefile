@@ -15,7 +15,7 @@ unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS R
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report matrix sweep publish lab doctor test check fix bench lock clean
+.PHONY: help list report remedies matrix sweep publish lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -26,6 +26,9 @@ list: $(READY) ## the scenarios
 
 report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
 	@$(PYTHON) -m calico_lab report $(call option,,SCENARIO) $(call option,--provider,PROVIDER) $(call option,--lang,LANG_REPORT) $(call option,--recording,RECORDING) $(call each,--set,SET)
+
+remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
+	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)
 
 matrix: $(READY) $(lab_packages) ## review all scenarios side by side [SCENARIOS="name ..."] [RESUME=yes] [DASK=address] [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab matrix $(call each,,SCENARIOS) $(call option,--lang,LANG_REPORT) $(call option,--dask,DASK) $(if $(filter yes,$(value RESUME)),--resume)

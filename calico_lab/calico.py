@@ -18,6 +18,7 @@ __all__ = [
     "READINESS_PORT",
     "TUNNELS",
     "Tunnel",
+    "counterpart",
     "environment",
     "install_commands",
     "mode",
@@ -79,6 +80,17 @@ def mode(cni: Cni) -> str:
 def tunnel(cni: Cni) -> Tunnel:
     """The tunnel device of that install mode."""
     return TUNNELS[mode(cni)]
+
+
+def counterpart(scenario: Scenario) -> Scenario:
+    """The same nodes with the other way of carrying packets: canal for Calico, and Calico's VXLAN for canal.
+
+    The review compares the two; its text says what flannel does differently, and this measures it.
+    """
+    plugin, backend = ("calico", "vxlan") if scenario.cni.plugin == "canal" else ("canal", "canal")
+    tunnel_of_vxlan = {"backend": "vxlan", "ipip": "Never", "vxlan": "Always"}
+    cni = Cni.model_validate(scenario.cni.model_dump() | {"plugin": plugin, "node_ip": "public"} | tunnel_of_vxlan)
+    return scenario.model_copy(update={"name": f"{scenario.topology}-{backend}", "cni": cni, "expected": None})
 
 
 def node_address(node: Node, cni: Cni) -> str:

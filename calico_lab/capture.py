@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,12 @@ _AT_ONCE_PER_NODE = 4
 
 
 def record(
-    cluster: Cluster, scenario: Scenario, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+    cluster: Cluster,
+    scenario: Scenario,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    facts: Mapping[str, Any] | None = None,
 ) -> Recording:
     """Ask every node everything, and leave a recording.
 
@@ -37,6 +42,8 @@ def record(
         Where the recording goes; an older one there stays until this one is complete.
     progress : callable, optional
         Called with the number of commands done and in all.
+    facts : mapping, optional
+        What a reader of the recording must know beside the cluster's own facts.
     """
     names = [node.name for node in cluster.nodes]
     state = [*STATE, Command("node-log", "node_log", cluster.node_log)]
@@ -57,7 +64,7 @@ def record(
     about = {
         "tool": f"calico_lab {__version__}",
         "provider": cluster.provider,
-        "facts": cluster.facts,
+        "facts": cluster.facts | dict(facts or {}),
         "nodes": [_about(node, scenario) for node in cluster.nodes],
         "pods": [asdict(pod) for pod in cluster.pods],
         "fabric": list(cluster.fabric),

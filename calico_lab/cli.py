@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     for several in (matrix, sweep):
         several.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the texts")
         several.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster instead of this machine")
+    remedies = verb("remedies", _remedies, "apply each remedy to a lab of its own and measure again")
+    remedies.add_argument("scenario", nargs="?")
+    remedies.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
     verb("list", _list, "list the scenarios")
     verb("doctor", _doctor, "what this machine has, lacks and can do")
     publish = verb("publish", _publish, "send a scenario's report to a git wiki")
@@ -155,6 +158,26 @@ def _sweep(options: argparse.Namespace) -> None:
         _OUT.print(_shortest(folder / f"sweep.{ending}"), soft_wrap=True, highlight=False)
 
 
+def _remedies(options: argparse.Namespace) -> None:
+    if not options.scenario:
+        raise InputError("no scenario is named", where="SCENARIO", todo=f"allowed: {', '.join(names())}")
+    scenario = Scenario.load(options.scenario)
+    from . import remedies, run
+    from .kernel import Kernel
+
+    folder = run.OUTPUTS / scenario.name
+    with _progress() as progress:
+        observed = run.recorded(scenario, folder) or run.observe(scenario, folder, progress)
+    with _several(None) as (started, ended):
+        remedies.measure(scenario, folder, started=started, ended=ended)
+    with _progress() as progress, Kernel() as kernel:
+        review, written = run.write_report(
+            observed, run.OUTPUTS, language=options.lang, kernel=kernel, progress=progress
+        )
+    _print_table(review.remedies[["remedy", "before", "after", "cause"]])
+    _OUT.print(_shortest(written.html), soft_wrap=True, highlight=False)
+
+
 def _list(_: argparse.Namespace) -> None:
     table = Table("scenario", "what it is", box=None, pad_edge=False)
     for name in names():
@@ -231,7 +254,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def _several(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+def _several(total: int | None) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
     """A line for each that runs, and one for how many have ended."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_ERR, transient=True, disable=not _ERR.is_terminal) as bars:

@@ -18,27 +18,17 @@ from . import plot
 from .calico import environment, install_commands, mode, node_address, tunnel
 from .checks import CAUSES, RULES, Finding, Verdict, check, findings_table, gaps, verdict
 from .clouds import CLOUDS
+from .fixes import FIXES, applicable, changed
 from .page import Block, Language, Page
 from .recording import Recording, write_atomically
-from .scenario import Cni, Expected, Scenario
+from .scenario import Expected
 from .tables import Tables, rows
 
-__all__ = ["Review", "counterpart"]
+__all__ = ["Review", "folder_of_remedies"]
 
 _CROSS_CHECKS = ("bgp-session", "mac-agreement", "fdb-destination", "vni-port", "route-to-block")
 _SHOWN_BY = ("public-source", "wire", "fabric-drops")
 _OUTCOME = ("ready", "pod-ping")
-
-
-def counterpart(scenario: Scenario) -> Scenario:
-    """The same nodes with the other way of carrying packets: canal for Calico, and Calico's VXLAN for canal.
-
-    The review compares the two; its text says what flannel does differently, and this measures it.
-    """
-    plugin, backend = ("calico", "vxlan") if scenario.cni.plugin == "canal" else ("canal", "canal")
-    tunnel_of_vxlan = {"backend": "vxlan", "ipip": "Never", "vxlan": "Always"}
-    cni = Cni.model_validate(scenario.cni.model_dump() | {"plugin": plugin, "node_ip": "public"} | tunnel_of_vxlan)
-    return scenario.model_copy(update={"name": f"{scenario.topology}-{backend}", "cni": cni, "expected": None})
 
 
 class Review:
@@ -107,6 +97,10 @@ class Review:
             "findings": rows,
             "expected": self.expected.model_dump() if self.expected else {},
             "agrees": self.agrees,
+            "remedies": [
+                {"ids": list(ids), "ping": review.verdict.ping, "cause": review.verdict.cause}
+                for ids, review in self._tried.items()
+            ],
         }
 
     def write_summary(self, path: Path) -> None:
@@ -152,7 +146,7 @@ class Review:
             "review.headline",
             installed=self._mark(self.verdict.installed),
             ping=self._mark(self.verdict.ping),
-            cause=self._cause(),
+            cause=self.cause,
             agrees=self._mark(self.agrees),
         )
 
@@ -162,7 +156,7 @@ class Review:
 
     def outcome(self) -> Block:
         """The verdict, in a box where there is one."""
-        measured = {"installed": self.verdict.installed, "ping": self.verdict.ping, "cause": self._cause()}
+        measured = {"installed": self.verdict.installed, "ping": self.verdict.ping, "cause": self.cause}
         return self.page.verdict({**measured, "agrees": self.agrees}, self.headline)
 
     def notes(self) -> Block:
@@ -187,7 +181,9 @@ class Review:
             return ", ".join(map(str, value)) or self._mark(None)
         return self._mark(value) if value is None or isinstance(value, bool) else str(value)
 
-    def _cause(self) -> str:
+    @property
+    def cause(self) -> str:
+        """What stops the pods, in words."""
         if self.verdict.cause is None and False not in (self.verdict.installed, self.verdict.ping):
             return self.words("review.no-cause")
         return self.words(f"cause.{self.verdict.cause or 'unknown'}")
@@ -231,7 +227,7 @@ class Review:
                 "note": None,
             }
             for site in self.scenario.sites
-            for rule in ("mtu_bytes", "blocked_protocols")
+            for rule in ("mtu_bytes", "blocked_protocols", "source_check")
             if getattr(site, rule) is not None
         ]
         return pd.DataFrame(rows)
@@ -261,7 +257,7 @@ class Review:
                     "installed": self.verdict.installed,
                     "ping": self.verdict.ping,
                     "note": self.words(f"note.{note}", workload=self.facts["workload"], ready=", ".join(ready)),
-                    "cause": self._cause(),
+                    "cause": self.cause,
                     "agrees": self.agrees,
                 }
             ]
@@ -404,6 +400,64 @@ class Review:
                 )
         return pd.DataFrame(rows)
 
+    # ------------------------------------------------------------------ remedies
+
+    @cached_property
+    def _tried(self) -> dict[tuple[str, ...], Review]:
+        """Reviews of the same scenario with remedies, by their ids; canal's is the comparison where there is no other.
+
+        A recording of a scenario that has changed since is left out.
+        """
+        found: dict[tuple[str, ...], Review] = {}
+        if self.comparison is not None and self.comparison.scenario.cni.plugin == "canal":
+            found["canal",] = self.comparison
+        for path in sorted(folder_of_remedies(self.recording.folder.parent).glob("*/recording")):
+            recording = Recording(path)
+            ids = tuple(recording.manifest["facts"].get("remedies", []))
+            if ids and recording.scenario == changed(self.scenario, ids):
+                found[ids] = Review(recording, self.page.language)
+        order = list(FIXES)
+        return dict(sorted(found.items(), key=lambda item: (len(item[0]), [order.index(name) for name in item[0]])))
+
+    def _named(self, ids: tuple[str, ...]) -> str:
+        return " + ".join(self.words(f"fix.{name}.title") for name in ids)
+
+    @cached_property
+    def remedies(self) -> pd.DataFrame:
+        """Every remedy that could mend this scenario, alone, then the pairs that were measured: before and after.
+
+        Columns remedy, changes, risk, felix (how Felix treats it), before, after (whether pods reach each other; None
+        is not measured) and cause (what still stops them, or why it was not measured).
+        """
+        if self.verdict.ping and self.verdict.cause is None:
+            return pd.DataFrame()
+        alone = [(fix.id,) for fix in applicable(self.scenario)]
+        return pd.DataFrame(
+            [self._remedy(ids) for ids in dict.fromkeys([*alone, *self._tried])],
+            columns=["remedy", "changes", "risk", "felix", "before", "after", "cause"],
+        )
+
+    def _remedy(self, ids: tuple[str, ...]) -> dict[str, Any]:
+        tried, say = self._tried.get(ids), self.words
+        told = {key: say(f"fix.{ids[0]}.{key}") if len(ids) == 1 else None for key in ("changes", "risk", "felix")}
+        if tried is not None:
+            cause = tried.cause
+        else:
+            cause = say("value.needs-kernel" if FIXES[ids[0]].needs else "value.not-measured")
+        after = None if tried is None else tried.verdict.ping
+        return {"remedy": self._named(ids), **told, "before": self.verdict.ping, "after": after, "cause": cause}
+
+    def recommendation(self) -> Iterator[Block]:
+        """What remedies did, what each does and risks, and what a person types for it."""
+        if self.remedies.empty:
+            return
+        yield self.text("section.remedies")
+        yield self.page.table(self.remedies, "caption.remedies", ["remedy", "before", "after", "cause"])
+        alone = self.remedies[self.remedies["changes"].notna()]
+        yield self.page.table(alone, "caption.treatment", ["remedy", "changes", "risk", "felix"])
+        for fix in applicable(self.scenario):
+            yield self.page.raw("\n".join(fix.commands(self.scenario)), self._named((fix.id,)))
+
     # ------------------------------------------------------------------ figures
 
     def mtu_figure(self) -> Block:
@@ -487,12 +541,19 @@ class Review:
             yield say("conclusion.flannel.works")
 
     def _recommended(self) -> Iterator[str]:
+        tried = self._tried
         if self.verdict.ping:
             yield self.words("conclusion.recommend.keep")
-        elif self.comparison and self.comparison.verdict.ping and self.comparison.scenario.cni.plugin == "canal":
-            yield self.words("conclusion.recommend.canal")
+        elif not tried:
+            yield self.words("conclusion.recommend.not-measured", scenario=self.scenario.name)
         else:
-            yield self.words("conclusion.recommend.none")
+            working = [ids for ids, review in tried.items() if review.verdict.ping]
+            for ids in working:
+                yield self.words("conclusion.recommend.works", remedies=self._named(ids))
+            if working:
+                yield self.words("conclusion.recommend.smallest", remedies=self._named(min(working, key=len)))
+            else:
+                yield self.words("conclusion.recommend.none")
 
     def _against_expectation(self) -> str:
         expected, measured = self.expected, self.verdict
@@ -526,6 +587,11 @@ class Review:
             text = self.recording.text(capture)
             title = f"{capture.node}: `{capture.line}` ({capture.path})"
             yield self.page.raw(text or capture.stderr or self.words("table.empty"), title)
+
+
+def folder_of_remedies(folder: Path) -> Path:
+    """Where a scenario's folder keeps what was recorded with remedies."""
+    return folder / "remedies"
 
 
 def _key(value: bool | None) -> str:

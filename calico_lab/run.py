@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from . import report
+from .calico import counterpart
 from .capture import record
 from .cluster.lab import LabCluster
 from .errors import InputError, RecordingError
 from .kernel import Kernel
 from .page import Language
 from .recording import Recording
-from .review import Review, counterpart
+from .review import Review
 from .scenario import Scenario
 
-__all__ = ["BUNDLED", "OUTPUTS", "Observed", "clean", "observe", "open_review", "replay", "write_report"]
+__all__ = ["BUNDLED", "OUTPUTS", "Observed", "clean", "observe", "open_review", "recorded", "replay", "write_report"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = _ROOT / "outputs"
@@ -78,6 +79,14 @@ def observe(
         for recording in recordings:
             recording.result()
     return Observed(folder / "recording", _counterparts(folder / "comparison", other))
+
+
+def recorded(scenario: Scenario, folder: Path) -> Observed | None:
+    """What an earlier run left of that very scenario, or None."""
+    with contextlib.suppress(RecordingError):
+        if Recording(folder / "recording").scenario == scenario:
+            return Observed(folder / "recording", _counterparts(folder / "comparison", counterpart(scenario)))
+    return None
 
 
 def _counterparts(comparison: Path, other: Scenario) -> Path | None:
@@ -188,7 +197,7 @@ def clean(outputs: Path = OUTPUTS, *, recordings: bool = False) -> list[Path]:
     """Remove what runs left under outputs/, keeping recordings unless told otherwise; returns what was removed."""
     removed = []
     for entry in sorted(outputs.glob("*/*")):
-        if entry.name in ("recording", "comparison", "recordings") and not recordings:
+        if entry.name in ("recording", "comparison", "recordings", "remedies") and not recordings:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         removed.append(entry)

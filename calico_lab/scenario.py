@@ -74,6 +74,8 @@ class Site(_Part):
     """MTU of the nodes' NICs; None is the cloud's own."""
     blocked_protocols: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = None
     """IP protocol numbers that the network drops; None is the cloud's own, [] none: a switch where sources conflict."""
+    source_check: bool | None = None
+    """Whether the network checks that a NIC sends from its own address; None is what the cloud does by itself."""
     latency_ms: float | None = Field(default=None, ge=0, le=1000)
     """One way from here to the middle of the internet; None is half of the latency between two sites."""
     connection: str | None = None
@@ -116,6 +118,8 @@ class Cni(_Part):
     """What each node's annotation projectcalico.org/IPv4Address holds: private is what autodetection finds."""
     ip_pool: Network = IPv4Network("10.244.0.0/16")
     block_size: int = Field(default=26, ge=20, le=32)
+    veth_mtu: int | None = Field(default=None, ge=576, le=65535)
+    """MTU of pods and of the tunnel device; None is the smallest NIC's less the tunnel's headers, on each node."""
 
     @model_validator(mode="after")
     def _one_tunnel(self) -> Cni:
@@ -292,6 +296,11 @@ class Scenario(_Part):
         """IP protocol numbers that the site's network drops: what the file says, else what its cloud does."""
         own = self.site(site).blocked_protocols
         return self.cloud(site).blocked_protocols if own is None else own
+
+    def checks_source(self, site: str) -> bool:
+        """Whether the site's network drops what does not come from the NIC's own address."""
+        own = self.site(site).source_check
+        return self.cloud(site).source_check if own is None else own
 
     def cloud(self, site: str) -> Cloud:
         return CLOUDS[self.site(site).cloud]

@@ -166,11 +166,18 @@ def test_a_rewrite_of_something_else_does_not_help(
     assert of(findings(recording), "outer-source", A) == [("fail", "fail")]
 
 
-def test_a_cloud_that_does_not_check_sources_lets_any_pass(
-    recordings: Callable[[str], Recording], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("nat", "wanted"),
+    [
+        pytest.param(False, ("pass", "pass-unchecked"), id="public-addresses-on-the-nic"),
+        pytest.param(True, ("fail", "fail-unmapped"), id="no-mapping-of-that-source"),
+    ],
+)
+def test_without_a_check_the_source_still_has_to_have_a_way_out(
+    recordings: Callable[[str], Recording], monkeypatch: pytest.MonkeyPatch, nat: bool, wanted: tuple[str, str]
 ) -> None:
-    monkeypatch.setitem(CLOUDS, "aws", replace(CLOUDS["aws"], source_check=False))
-    assert of(findings(recordings("cross-vxlan")), "outer-source", A) == [("pass", "pass-unchecked")]
+    monkeypatch.setitem(CLOUDS, "aws", replace(CLOUDS["aws"], source_check=False, nat=nat))
+    assert of(findings(recordings("cross-vxlan")), "outer-source", A) == [wanted]
 
 
 # ---------------------------------------------------------------------- what fails, and what it says

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from calico_lab.calico import counterpart
 from calico_lab.errors import InputError, LabError, ScenarioError
 from calico_lab.matrix import is_current, matrix, review_one
 from calico_lab.recording import Recording
-from calico_lab.review import counterpart
 from calico_lab.run import observe
 from calico_lab.scenario import Scenario
 from calico_lab.workers import dask, each

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from calico_lab.calico import counterpart
 from calico_lab.errors import InputError
 from calico_lab.recording import Recording, redact
-from calico_lab.review import Review, counterpart
+from calico_lab.review import Review
 from calico_lab.run import BUNDLED, replay
 from calico_lab.scenario import Scenario, names
 

@@ -16,13 +16,14 @@ from typing import Any, get_args
 import pytest
 
 from calico_lab import checks, review
+from calico_lab.calico import counterpart
 from calico_lab.checks import CAUSES, RULES
 from calico_lab.checks.findings import ANY_RULE
 from calico_lab.clouds import CLOUDS
 from calico_lab.lab.fabric import DROPS
 from calico_lab.page import LANGUAGES, Language, catalogue
 from calico_lab.recording import Recording
-from calico_lab.review import Review, counterpart
+from calico_lab.review import Review
 from calico_lab.scenario import Cni, Scenario, names
 
 A, G = "c-1-h43jk", "w-1-36384"
@@ -228,6 +229,7 @@ class TestSummary:
                 "source": 'the review document, row "Cross-CSP, VXLAN, public-ip"',
             },
             "agrees": True,
+            "remedies": [{"ids": ["canal"], "ping": True, "cause": None}],
         }
         assert {tuple(finding) for finding in findings} == {("id", "result", "node", "reason", "evidence", "next")}
         assert {finding["result"] for finding in findings} <= {"pass", "fail", "skip", "error"}
@@ -259,7 +261,8 @@ class TestSummary:
 class TestConclusion:
     def test_canal_is_recommended_where_it_was_seen_to_work(self, reviewed: Callable[..., Review]) -> None:
         text = conclusion(reviewed("cross-vxlan", "cross-canal"))
-        assert "* canal is recommended for this configuration (`ping` O in this measurement).\n" in text
+        assert "* It turned `ping` from X to O: canal (flannel + public-ip-overwrite).\n" in text
+        assert "* The smallest remedy that is recommended: canal (flannel + public-ip-overwrite).\n" in text
 
     def test_canal_is_not_recommended_where_it_did_not_work(
         self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
@@ -270,14 +273,14 @@ class TestConclusion:
             [(A, ping, r"^64 bytes.*\n|^rtt.*", ""), (A, ping, "10 received, 0%", "0 received, 100%")],
         )
         text = conclusion(Review(recordings("cross-vxlan"), "en", comparison=broken))
-        assert "canal is recommended" not in text
+        assert "It turned" not in text
         assert "* canal (flannel) does not work on the same nodes either.\n" in text
-        assert "* No setting that works was found in this measurement, so none is recommended.\n" in text
+        assert "* None of the remedies that were measured works, so none is recommended.\n" in text
 
     def test_nothing_is_recommended_where_nothing_was_compared(self, reviewed: Callable[..., Review]) -> None:
         text = conclusion(reviewed("cross-vxlan"))
         assert "* This recording has no comparison with flannel (canal).\n" in text
-        assert "* No setting that works was found in this measurement, so none is recommended.\n" in text
+        assert "No remedy was measured yet, so none is recommended (`make remedies SCENARIO=cross-vxlan`)" in text
 
     def test_a_setting_that_works_is_kept(self, reviewed: Callable[..., Review]) -> None:
         text = conclusion(reviewed("single-vxlan-private"))

@@ -52,7 +52,7 @@ def bgp_source(tables: Tables) -> Iterator[Finding]:
             yield Finding(node.name, "fail-absent", values, places, f"ip addr show to {own}")
         elif snat is not None:
             yield Finding(node.name, "pass-snat", values, (evidence(owners[0]), evidence(snat)))
-        elif cloud.nat and cloud.source_check:
+        elif cloud.nat and tables.scenario.checks_source(node.site):
             places = (evidence(owners[0]), *seen_from(tables, node, own))
             yield Finding(node.name, "fail", values, places, command)
         else:

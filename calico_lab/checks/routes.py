@@ -86,6 +86,6 @@ def pod_source(tables: Tables) -> Iterator[Finding]:
             cloud = CLOUDS[node.cloud]
             values = {"peer": peer.name, "block": peer.block, "nic": node.nic, "cloud": cloud.title}
             for route in direct_routes(tables, node, peer)[:1]:
-                result = pass_or_fail(not cloud.source_check)
+                result = pass_or_fail(not tables.scenario.checks_source(node.site))
                 command = f"tcpdump -ni {node.nic} net {peer.block}"
                 yield Finding(node.name, result, values, (evidence(route),), command)

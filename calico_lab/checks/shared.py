@@ -17,6 +17,7 @@ from .findings import Finding
 __all__ = [
     "bare",
     "counters_of",
+    "destination_rewritten",
     "detail_of",
     "device_of",
     "direct_routes",
@@ -225,6 +226,20 @@ def source_rewritten(tables: Tables, node: Any, source: str, protocol: str, port
             for rule in tables.where("iptables", node=node.name, table="nat")
             if rule.target == "MASQUERADE" or (rule.target == "SNAT" and rule.to_source == node.private_ip)
             if _fits(rule, node, source, protocol, port)
+        ),
+        None,
+    )
+
+
+def destination_rewritten(tables: Tables, node: Any, destination: str, protocol: str, port: int) -> Any:
+    """The DNAT rule for what the node itself sends to this address, or None."""
+    wanted = ipaddress.ip_address(destination)
+    return next(
+        (
+            rule
+            for rule in tables.where("iptables", node=node.name, table="nat", target="DNAT")
+            if rule.chain == "OUTPUT" and isinstance(rule.dst, str) and wanted in ipaddress.ip_network(rule.dst)
+            if _fits(rule, node, node.private_ip, protocol, port)
         ),
         None,
     )

@@ -15,6 +15,7 @@ from .findings import VXLAN, Finding, rule
 from .shared import (
     bare,
     counters_of,
+    destination_rewritten,
     detail_of,
     device_of,
     fdb_pairs,
@@ -219,7 +220,10 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
         if device.local_ip == node.private_ip:
             yield Finding(node.name, "pass", values, (detail_of(device),))
             continue
-        if not (cloud.nat and cloud.source_check):
+        checked = tables.scenario.checks_source(node.site)
+        # To a public IP, even of a node in the same cloud, packets go by way of the 1:1 NAT.
+        by_nat = cloud.nat and any(bare(peer) == peer.public_ip for peer in nodes_of(tables) if peer.name != node.name)
+        if not checked and not by_nat:
             yield Finding(node.name, "pass-unchecked", values, (detail_of(device),))
             continue
         if tables.unread(node.name, "iptables-save"):
@@ -239,7 +243,7 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
             continue
         yield Finding(
             node.name,
-            "fail",
+            "fail" if checked else "fail-unmapped",
             values,
             (detail_of(device), *seen_from(tables, node, device.local_ip)),
             f"tcpdump -ni {node.nic} udp port {device.dstport}",
@@ -286,9 +290,14 @@ _ALLOWED = "cali40all-vxlan-net"
 
 @rule("fdb-reachable", modes=VXLAN)
 def fdb_reachable(tables: Tables) -> Iterator[Finding]:
-    """The address that the FDB sends to answers a ping from this node's own private address."""
+    """The address that the FDB sends to, after DNAT, answers a ping from this node's own private address."""
     for node, peer, entries in fdb_pairs(tables):
         if isinstance(entries, Finding):
             yield entries
             continue
-        yield reachable(tables, node, peer, entries[0].dst, (evidence(entries[0]),))
+        address, places = entries[0].dst, [evidence(entries[0])]
+        dnat = destination_rewritten(tables, node, address, "udp", device_of(tables, node.name).dstport)
+        if dnat is not None:
+            address = str(dnat.to_destination).partition(":")[0]
+            places.append(evidence(dnat))
+        yield reachable(tables, node, peer, address, tuple(places))

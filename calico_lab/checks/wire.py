@@ -89,7 +89,7 @@ def fabric_drops(tables: Tables) -> Iterator[Finding]:
             "packets": int(drop.packets),
             "probes": own,
             "router": drop.node,
-            "subject": node or drop.dst,
+            "subject": node or (drop.dst if isinstance(drop.dst, str) else drop.node),
             "protocol": drop.proto,
         }
         case = f"fail-{name}" if drop.packets > own else "pass-only-probes"
@@ -100,6 +100,8 @@ def _dropped_probes(tables: Tables, drop: str, node: str, network: str) -> int:
     lost = tables.pings[tables.pings["outcome"] == "no_replies"]
     if drop == "blocked-protocol":
         return 0  # no ping is of a protocol that a cloud blocks
+    if drop == "no-mapping":
+        return 0  # only a source that no check stopped: no probe is sent to see that
     if drop == "source-check":
         ours = (lost["via"] == "public-source") & (lost["source"] == node)
     else:

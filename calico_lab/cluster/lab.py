@@ -43,6 +43,8 @@ class LabCluster:
     scenario : Scenario
     host : Host, optional
         Where its kernel is; by default a new `Host`.
+    prepare : callable, optional
+        Shell lines to run on a node before its CNI is installed.
     progress : callable, optional
         Called with a catalogue key at each step.
 
@@ -56,7 +58,12 @@ class LabCluster:
     node_log = "cat /run/log/calico-node.log"
 
     def __init__(
-        self, scenario: Scenario, *, host: Host | None = None, progress: Callable[[str], None] = lambda step: None
+        self,
+        scenario: Scenario,
+        *,
+        host: Host | None = None,
+        prepare: Callable[[Node], list[str]] = lambda node: [],
+        progress: Callable[[str], None] = lambda step: None,
     ) -> None:
         self.scenario = scenario
         if host is None:
@@ -72,6 +79,9 @@ class LabCluster:
         try:
             progress("fabric")
             self._build()
+            for node in scenario.nodes:
+                for line in prepare(node):
+                    self.host.do(node.name, ["sh", "-c", line])
             progress("cni")
             self._install()
             progress("ssh")

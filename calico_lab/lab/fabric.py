@@ -23,6 +23,7 @@ INTERNET = "fabric.internet"
 DROPS = {
     "source-check": "the source is not the private address that the cloud gave this NIC",
     "blocked-protocol": "the cloud carries no packets of this IP protocol, whatever its security groups say",
+    "no-mapping": "the source has no public address, so the 1:1 NAT has nothing to put in its place",
     "no-route": "the destination is a private address, which the internet does not route",
 }
 """The names of the fabric's drop counters: a rule's comment is ``<name> <node>`` or ``<name>``."""
@@ -67,6 +68,9 @@ def build(scenario: Scenario, *, delays: bool = True) -> tuple[list[str], dict[s
         for index, node in enumerate(nodes, start=1):
             _attach(node, f"port{index}", here, links, own)
             _guard(node, f"port{index}", scenario, own)
+            if not scenario.checks_source(site.name):
+                # Without the check the network also delivers what is for the pods behind a NIC.
+                own.ip.append(f"route add {node.block} via {node.private_ip} dev port{index} onlink")
             internet.ip.append(f"route add {node.public_ip}/32 via {near}")
         if scenario.cloud(site.name).nat:
             own.iptables["nat"] = [
@@ -76,8 +80,18 @@ def build(scenario: Scenario, *, delays: bool = True) -> tuple[list[str], dict[s
                 ),
                 *(f"-A POSTROUTING -o wan -s {node.private_ip} -j SNAT --to-source {node.public_ip}" for node in nodes),
             ]
+            if not scenario.checks_source(site.name):
+                own.iptables.setdefault("filter", []).extend(_mapped_only(nodes))
         settings[here] = own
     return links, settings
+
+
+def _mapped_only(nodes: list[Node]) -> list[str]:
+    """What 1:1 NAT has no address for does not leave the site, even where no NIC's port checks it."""
+    return [
+        *(f"-A FORWARD -o wan -s {node.private_ip} -j RETURN" for node in nodes),
+        '-A FORWARD -o wan -m comment --comment "no-mapping" -j DROP',
+    ]
 
 
 def _delays(scenario: Scenario, site: Site, port: str) -> tuple[list[str], list[str]]:
@@ -112,7 +126,7 @@ def _attach(node: Node, port: str, here: str, links: list[str], own: Settings) -
 def _guard(node: Node, port: str, scenario: Scenario, own: Settings) -> None:
     """What a node's port lets through: the cloud's source check outwards, its blocked protocols both ways."""
     outwards, inwards = [], []
-    if scenario.cloud(node.site).source_check:
+    if scenario.checks_source(node.site):
         outwards.append(
             f'-A PREROUTING -i {port} ! -s {node.private_ip} -m comment --comment "source-check {node.name}" -j DROP'
         )

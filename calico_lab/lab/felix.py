@@ -50,7 +50,8 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
     """
     device = tunnel(scenario.cni)
     settings = Settings(ipset=_ipsets(node, scenario), iptables=_iptables(device), sysctl={"net.ipv4.ip_forward": "1"})
-    mtu = min(link["mtu"] for link in links if MTU_INTERFACES.match(link["ifname"])) - device.overhead_bytes
+    smallest = min(link["mtu"] for link in links if MTU_INTERFACES.match(link["ifname"]))
+    mtu = scenario.cni.veth_mtu or smallest - device.overhead_bytes
     if scenario.cni.backend == "bird":
         _add_ipip(settings, node, links, mtu)
         return Dataplane(settings, (), READY)

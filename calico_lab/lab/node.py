@@ -72,7 +72,7 @@ def veths(scenario: Scenario) -> list[str]:
         f"link add {veth_name(pod.namespace, pod.name)} netns {node.name} mtu {mtu} address ee:ee:ee:ee:ee:ee "
         f"type veth peer name eth0 netns {pod.name} mtu {mtu}"
         for node in scenario.nodes
-        for mtu in [node.mtu_bytes - tunnel(scenario.cni).overhead_bytes]
+        for mtu in [scenario.cni.veth_mtu or node.mtu_bytes - tunnel(scenario.cni).overhead_bytes]
         for pod in node.pods
     ]
 
