@@ -9,13 +9,13 @@ option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
 each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
-unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES
+unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM
 
 # Only the local lab uses this machine's network tools.
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report remedies matrix sweep publish lab doctor test check fix bench lock clean
+.PHONY: help list report remedies import matrix sweep publish lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -29,6 +29,9 @@ report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|replay] [
 
 remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)
+
+import: $(READY) ## make a recording for SCENARIO=name of what was captured by hand: FROM=folder with <node>/<command>.txt
+	@$(PYTHON) -m calico_lab import $(call option,,SCENARIO) $(call option,--from,FROM)
 
 matrix: $(READY) $(lab_packages) ## review all scenarios side by side [SCENARIOS="name ..."] [RESUME=yes] [DASK=address] [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab matrix $(call each,,SCENARIOS) $(call option,--lang,LANG_REPORT) $(call option,--dask,DASK) $(if $(filter yes,$(value RESUME)),--resume)

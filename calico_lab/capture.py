@@ -16,7 +16,7 @@ from .commands import BIRD, COUNTERS, FABRIC, HEARD, LISTEN, STATE, Command
 from .recording import Recording, Writer, now
 from .scenario import Node, Pod, Scenario
 
-__all__ = ["pairs", "probes", "record"]
+__all__ = ["about_node", "pairs", "probes", "record"]
 
 _AT_ONCE_PER_NODE = 4
 """OpenSSH lets ten sessions share a connection (MaxSessions); this leaves room."""
@@ -65,7 +65,7 @@ def record(
         "tool": f"calico_lab {__version__}",
         "provider": cluster.provider,
         "facts": cluster.facts | dict(facts or {}),
-        "nodes": [_about(node, scenario) for node in cluster.nodes],
+        "nodes": [about_node(node, scenario) for node in cluster.nodes],
         "pods": [asdict(pod) for pod in cluster.pods],
         "fabric": list(cluster.fabric),
     }
@@ -117,7 +117,7 @@ def _run(cluster: Cluster, place: str, command: Command, timeout_s: float) -> di
     }
 
 
-def _about(node: Node, scenario: Scenario) -> dict[str, Any]:
+def about_node(node: Node, scenario: Scenario) -> dict[str, Any]:
     """A node as the manifest keeps it: JSON, with the address that its annotation holds."""
     facts = asdict(node) | {"subnet": str(node.subnet), "block": str(node.block)}
     del facts["pods"]

@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     remedies = verb("remedies", _remedies, "apply each remedy to a lab of its own and measure again")
     remedies.add_argument("scenario", nargs="?")
     remedies.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
+    imported = verb("import", _import, "make a recording of a folder of command outputs")
+    imported.add_argument("scenario", nargs="?")
+    imported.add_argument("--from", dest="source", type=Path, help="a folder with a folder a node")
     verb("list", _list, "list the scenarios")
     verb("doctor", _doctor, "what this machine has, lacks and can do")
     publish = verb("publish", _publish, "send a scenario's report to a git wiki")
@@ -176,6 +179,20 @@ def _remedies(options: argparse.Namespace) -> None:
         )
     _print_table(review.remedies[["remedy", "before", "after", "cause"]])
     _OUT.print(_shortest(written.html), soft_wrap=True, highlight=False)
+
+
+def _import(options: argparse.Namespace) -> None:
+    if not options.scenario or not options.source:
+        missing = "SCENARIO" if not options.scenario else "FROM"
+        raise InputError("not given", where=missing, todo="make import SCENARIO=<name> FROM=<folder>")
+    scenario = Scenario.load(options.scenario)
+    from . import run
+    from .imports import from_folder
+
+    folder = run.OUTPUTS / scenario.name / "recording"
+    from_folder(scenario, options.source, folder)
+    shown = _shortest(folder)
+    _OUT.print(f"{shown}; now: make report RECORDING={shown}", highlight=False, soft_wrap=True)
 
 
 def _list(_: argparse.Namespace) -> None:

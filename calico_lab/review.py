@@ -166,6 +166,8 @@ class Review:
         keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
             keys.insert(1, "review.machine.user-mode-linux")
+        if "imported" in facts:
+            keys.append("review.imported")
         if facts.get("latency_left_out"):
             keys.append("review.latency-left-out")
         if "transport" in facts:
@@ -185,7 +187,7 @@ class Review:
     def cause(self) -> str:
         """What stops the pods, in words."""
         if self.verdict.cause is None and False not in (self.verdict.installed, self.verdict.ping):
-            return self.words("review.no-cause")
+            return self.words("review.no-cause" if self.verdict.ping else "review.undecided")
         return self.words(f"cause.{self.verdict.cause or 'unknown'}")
 
     def _markdown(self, text: str) -> Block:

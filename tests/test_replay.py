@@ -107,7 +107,7 @@ def test_a_scenario_without_a_recording_names_those_with_one() -> None:
         replay(Scenario.load("single-vxlan"))
     assert str(refused.value) == (
         "PROVIDER=replay: no recording of this scenario comes with calico_lab; seen: single-vxlan; "
-        "name one with RECORDING=<folder>, or take one of: cross-vxlan"
+        "name one with RECORDING=<folder>, or take one of: cross-vxlan, review-2022"
     )
 
 

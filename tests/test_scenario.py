@@ -473,6 +473,10 @@ def test_a_protocol_is_a_number_of_one_byte() -> None:
 # ---------------------------------------------------------------------- the scenarios that come with it
 
 
+DOCUMENT = "review-2022"
+"""The scenario of the review document's own outputs, which are read and not measured."""
+
+
 @pytest.mark.parametrize("name", names())
 class TestEachScenario:
     def test_its_parameters_describe_it(self, name: str) -> None:
@@ -480,6 +484,8 @@ class TestEachScenario:
         assert Scenario.of(scenario.parameters()) == scenario
 
     def test_its_name_says_what_it_is(self, name: str) -> None:
+        if name == DOCUMENT:
+            return
         scenario = Scenario.load(name)
         backend = "canal" if scenario.cni.plugin == "canal" else {"vxlan": "vxlan", "bird": "bgp"}[scenario.cni.backend]
         private = "-private" if scenario.cni.node_ip == "private" else ""
@@ -491,7 +497,9 @@ class TestEachScenario:
 
     def test_its_expectation_is_a_result_that_can_be_measured(self, name: str) -> None:
         expected = Scenario.load(name).expected
-        assert expected is not None
+        assert (expected is None) is (name == DOCUMENT)
+        if expected is None:
+            return
         if expected.ping is False or not expected.installed:
             assert expected.cause in CAUSES
         if expected.ping:

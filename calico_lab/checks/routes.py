@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from typing import Any
 
 from ..clouds import CLOUDS
 from ..tables import Tables, evidence
@@ -30,7 +31,7 @@ def route_to_block(tables: Tables) -> Iterator[Finding]:
             yield device
             continue
         if tables.unread(node.name, "ip-route"):
-            yield skip(node.name, tables, "ip-route")
+            yield _by_route(tables, node, peer, device)
             continue
         address = first_pod(tables, peer.name)
         route, gateway = route_of(tables, node.name, address), tunnel_ip(tables, peer.name, device.name)
@@ -50,6 +51,16 @@ def route_to_block(tables: Tables) -> Iterator[Finding]:
             case = "pass"
         places = (file_of(tables, node.name, "ip-route") if case == "fail" else evidence(route),)
         yield Finding(node.name, case, values, places, "" if case.startswith("pass") else f"ip route get {address}")
+
+
+def _by_route(tables: Tables, node: Any, peer: Any, device: Any) -> Finding:
+    """What the older ``route`` says, which knows neither other tables nor why a route drops packets."""
+    network = ipaddress.ip_network(peer.block)
+    for entry in tables.where("route", node=node.name, destination=str(network.network_address), iface=device.name):
+        if entry.genmask == str(network.netmask):
+            values = {"block": peer.block, "peer": peer.name, "device": device.name}
+            return Finding(node.name, "pass", values, (evidence(entry),))
+    return skip(node.name, tables, "ip-route")
 
 
 @rule("block-owner", modes=frozenset({"vxlan", "bird"}))
