@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from . import plot
+from .audit import Measured, audit
 from .calico import environment, install_commands, mode, node_address, tunnel
 from .checks import CAUSES, RULES, Finding, Verdict, check, findings_table, gaps, verdict
 from .clouds import CLOUDS
@@ -459,6 +460,36 @@ class Review:
         yield self.page.table(alone, "caption.treatment", ["remedy", "changes", "risk", "felix"])
         for fix in applicable(self.scenario):
             yield self.page.raw("\n".join(fix.commands(self.scenario)), self._named((fix.id,)))
+
+    # ------------------------------------------------------------------ the review document's conclusions
+
+    @cached_property
+    def audit(self) -> pd.DataFrame:
+        """The document's conclusions with columns conclusion, status, recorded (which recording says so), evidence.
+
+        Only for what the document looked into: Calico's VXLAN between clouds, with public node addresses.
+        """
+        cni = self.scenario.cni
+        if (cni.plugin, cni.backend, cni.node_ip, self.scenario.topology) != ("calico", "vxlan", "public", "cross"):
+            return pd.DataFrame()
+        own = self.words("audit.own")
+        tried = [Measured(review.tables, review.verdict, self._named(ids)) for ids, review in self._tried.items()]
+        return pd.DataFrame(
+            [
+                {
+                    "conclusion": self.words(f"audit.{answer.id}"),
+                    "status": self.words(f"audit.status.{answer.status}"),
+                    "recorded": answer.told or None,
+                    "evidence": ", ".join(f"`{place}`" for place in answer.evidence) or None,
+                }
+                for answer in audit([Measured(self.tables, self.verdict, own), *tried])
+            ]
+        )
+
+    def audited(self) -> Iterator[Block]:
+        if not self.audit.empty:
+            yield self.text("section.audit")
+            yield self.page.table(self.audit)
 
     # ------------------------------------------------------------------ figures
 

@@ -24,9 +24,11 @@ MODULES = sorted(
 PROGRAMS = {"calico_lab.lab.agent"}  # run by its path, never imported
 BEHIND_THE_WAIST = sorted(
     [
+        "calico_lab.audit",
         "calico_lab.calico",
         "calico_lab.clouds",
         "calico_lab.commands",
+        "calico_lab.fixes",
         "calico_lab.overview",
         "calico_lab.page",
         "calico_lab.plot",
