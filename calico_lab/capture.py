@@ -14,7 +14,7 @@ from .calico import node_address, tunnel
 from .cluster import Cluster
 from .commands import BIRD, COUNTERS, FABRIC, HEARD, LISTEN, STATE, Command
 from .recording import Recording, Writer, now
-from .scenario import Node, Pod, Scenario
+from .scenario import Node, Scenario
 
 __all__ = ["about_node", "pairs", "probes", "record"]
 
@@ -46,7 +46,7 @@ def record(
         What a reader of the recording must know beside the cluster's own facts.
     """
     names = [node.name for node in cluster.nodes]
-    state = [*STATE, Command("node-log", "node_log", cluster.node_log)]
+    state = [*STATE, Command("node-log", "node_log", cluster.node_log), *cluster.asks]
     if scenario.cni.backend == "bird":
         state += BIRD
     before = [Command(f"{each.name}-before", each.kind, each.line) for each in COUNTERS]
@@ -153,7 +153,7 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
             _ping(scenario, f"ping-public-{peer.name}", peer.public_ip, under | {"via": "public"}),
             _ping(scenario, f"ping-private-{peer.name}", peer.private_ip, under | {"via": "private"}),
             _ping(scenario, f"ping-node-{pod.name}", pod.address, over | {"via": "node"}),
-            _ping(scenario, f"ping-pod-{pod.name}", pod.address, over | {"via": "pod"}, inside=own),
+            _ping(scenario, f"ping-pod-{pod.name}", pod.address, over | {"via": "pod"}, inside=cluster.inside(own)),
         ]
         if outer_source:
             commands.append(
@@ -183,12 +183,11 @@ _ICMP_BYTES = 28
 
 
 def _ping(
-    scenario: Scenario, name: str, address: str, probe: dict[str, Any], *, option: str = "", inside: Pod | None = None
+    scenario: Scenario, name: str, address: str, probe: dict[str, Any], *, option: str = "", inside: str = ""
 ) -> Command:
     settings = scenario.probes
     words = [
-        *(["ip", "netns", "exec", inside.name] if inside else []),
         *("ping", "-n", "-O", "-c", str(settings.ping_count), "-i", str(settings.ping_interval_s)),
         *("-W", str(settings.ping_timeout_s), *option.split(), address),
     ]
-    return Command(name, "ping", shlex.join(words), probe | {"address": address})
+    return Command(name, "ping", f"{inside} {shlex.join(words)}".lstrip(), probe | {"address": address})

@@ -55,6 +55,9 @@ class OnPaper:
     def pods(self) -> tuple[Pod, ...]:
         return tuple(pod for node in self.nodes for pod in node.pods)
 
+    def inside(self, pod: Pod) -> str:
+        return f"ip netns exec {pod.name}"
+
 
 def planned(scenario: Scenario, node: Node | None = None) -> list[Command]:
     return probes(node or scenario.nodes[0], OnPaper(scenario), scenario)  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(
 def test_list_names_every_scenario_with_its_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
-    assert re.findall(r"^([a-z][a-z-]+) +[A-Z]", listed, flags=re.MULTILINE) == names()
+    assert re.findall(r"^([a-z][a-z0-9-]+) +[A-Z]", listed, flags=re.MULTILINE) == names()
 
 
 # ---------------------------------------------------------------------- reports

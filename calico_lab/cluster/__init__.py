@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from ..commands import Command
 from ..scenario import Node, Pod
 
 __all__ = ["OUTPUT_LIMIT_BYTES", "TOO_MUCH", "Cluster", "Result"]
@@ -45,17 +46,19 @@ class Cluster(Protocol):
     provider : str
     nodes : tuple of Node
     pods : tuple of Pod
-        Each pod's network namespace has the pod's name on its node.
     fabric : tuple of str
         Routers between the nodes that can be asked too: none but in the lab.
     facts : dict
         What a reader of the recording must know: how commands reached the nodes, what stands in for what.
     node_log : str
         The shell line that prints the CNI daemon's log on a node.
+    asks : tuple of Command
+        What else can be asked here about each node, beside the catalogue: what an API server knows of it.
     """
 
     provider: str
     node_log: str
+    asks: tuple[Command, ...]
 
     @property
     def nodes(self) -> tuple[Node, ...]: ...
@@ -71,5 +74,8 @@ class Cluster(Protocol):
 
     def run(self, where: str, line: str, timeout_s: float) -> Result:
         """Run a shell line as root on a node (or router), whatever comes of it. Any number of threads may call it."""
+
+    def inside(self, pod: Pod) -> str:
+        """What to put before a command, in a shell line on the pod's node, to run it in the pod's network namespace."""
 
     def close(self) -> None: ...

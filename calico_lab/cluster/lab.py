@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..calico import BIRD_SOCKET, READINESS_PORT
+from ..commands import Command
 from ..doctor import require_lab, survey
 from ..errors import LabError
 from ..lab import bird, fabric, felix, flannel, node as lab_node
@@ -56,6 +57,7 @@ class LabCluster:
 
     provider = "lab"
     node_log = "cat /run/log/calico-node.log"
+    asks: tuple[Command, ...] = ()
 
     def __init__(
         self,
@@ -123,6 +125,9 @@ class LabCluster:
             return self._ssh[where].run(line, timeout_s)
         done = self.host.run(where, ["sh", "-c", line], timeout_s=timeout_s)
         return Result("timeout" if done.code is None else "done", done.code, done.stdout, done.stderr, done.seconds)
+
+    def inside(self, pod: Pod) -> str:
+        return f"ip netns exec {pod.name}"
 
     def close(self) -> None:
         for connection in self._ssh.values():
