@@ -9,13 +9,17 @@ option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
 each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
-unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM
+unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM \
+    INVENTORY TRUST
+
+# Which cluster, and how to get at it.
+provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTORY) $(if $(filter first-use,$(value TRUST)),--trust-first-use)
 
 # Only the local lab uses this machine's network tools.
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report remedies import matrix sweep publish lab doctor test check fix bench lock clean
+.PHONY: help list report capture remedies import matrix sweep publish lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -24,8 +28,11 @@ help: ## print these targets
 list: $(READY) ## the scenarios
 	@$(PYTHON) -m calico_lab list
 
-report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
-	@$(PYTHON) -m calico_lab report $(call option,,SCENARIO) $(call option,--provider,PROVIDER) $(call option,--lang,LANG_REPORT) $(call option,--recording,RECORDING) $(call each,--set,SET)
+report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|ssh|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
+	@$(PYTHON) -m calico_lab report $(call option,,SCENARIO) $(provider) $(call option,--lang,LANG_REPORT) $(call option,--recording,RECORDING) $(call each,--set,SET)
+
+capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document [PROVIDER=lab|ssh] [INVENTORY=file] [TRUST=first-use]
+	@$(PYTHON) -m calico_lab capture $(call option,,SCENARIO) $(provider) $(call each,--set,SET)
 
 remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)

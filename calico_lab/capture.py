@@ -14,9 +14,9 @@ from .calico import node_address, tunnel
 from .cluster import Cluster
 from .commands import BIRD, COUNTERS, FABRIC, HEARD, LISTEN, STATE, Command
 from .recording import Recording, Writer, now
-from .scenario import Node, Scenario
+from .scenario import Node, Pod, Scenario
 
-__all__ = ["about_node", "pairs", "probes", "record"]
+__all__ = ["about_node", "about_pod", "pairs", "probes", "record"]
 
 _AT_ONCE_PER_NODE = 4
 """OpenSSH lets ten sessions share a connection (MaxSessions); this leaves room."""
@@ -66,7 +66,7 @@ def record(
         "provider": cluster.provider,
         "facts": cluster.facts | dict(facts or {}),
         "nodes": [about_node(node, scenario) for node in cluster.nodes],
-        "pods": [asdict(pod) for pod in cluster.pods],
+        "pods": [about_pod(pod) for pod in cluster.pods],
         "fabric": list(cluster.fabric),
     }
     with Writer(folder, scenario, **about) as writer:
@@ -124,6 +124,11 @@ def about_node(node: Node, scenario: Scenario) -> dict[str, Any]:
     return facts | {"node_address": node_address(node, scenario.cni)}
 
 
+def about_pod(pod: Pod) -> dict[str, str]:
+    """A pod as the manifest keeps it."""
+    return {key: value for key, value in asdict(pod).items() if value is not None}
+
+
 # ---------------------------------------------------------------------- probes
 
 
@@ -142,19 +147,22 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
     that the tunnel uses), the overlay from the node and from a pod, and whole packets of each tunnel's size.
     """
     sizes = sorted({each.mtu_bytes - tunnel(scenario.cni).overhead_bytes for each in cluster.nodes})
-    own = next(pod for pod in cluster.pods if pod.node == node.name)
+    own = next((pod for pod in cluster.pods if pod.node == node.name), None)
     commands = []
     for peer in pairs(node, cluster.nodes):
-        pod = next(pod for pod in cluster.pods if pod.node == peer.name)
         outer_source = node.public_ip if scenario.cni.plugin == "calico" and scenario.cni.node_ip == "public" else None
         ends = {"source": node.name, "target": peer.name}
         under, over = ends | {"layer": "underlay"}, ends | {"layer": "overlay"}
         commands += [
             _ping(scenario, f"ping-public-{peer.name}", peer.public_ip, under | {"via": "public"}),
             _ping(scenario, f"ping-private-{peer.name}", peer.private_ip, under | {"via": "private"}),
-            _ping(scenario, f"ping-node-{pod.name}", pod.address, over | {"via": "node"}),
-            _ping(scenario, f"ping-pod-{pod.name}", pod.address, over | {"via": "pod"}, inside=cluster.inside(own)),
         ]
+        pod = next((pod for pod in cluster.pods if pod.node == peer.name), None)
+        if pod:
+            commands.append(_ping(scenario, f"ping-node-{pod.name}", pod.address, over | {"via": "node"}))
+        if pod and own:
+            inside = cluster.inside(own)
+            commands.append(_ping(scenario, f"ping-pod-{pod.name}", pod.address, over | {"via": "pod"}, inside=inside))
         if outer_source:
             commands.append(
                 _ping(
@@ -165,6 +173,8 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
                     option=f"-I {outer_source}",
                 )
             )
+        if pod is None:
+            continue
         commands += [
             _ping(
                 scenario,

@@ -22,10 +22,18 @@ from .scenario import PARAMS, Scenario, names
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from .run import Connect, Observed
+
 __all__ = ["main"]
 
 _OUT = Console()
 _ERR = Console(stderr=True)
+
+_LIVE = ["lab", "ssh"]
+"""Providers that observe; `replay` reads what they left."""
+
+_OPTIONS = {"ssh": ("inventory", "trust_first_use")}
+"""Options that one provider alone has."""
 
 _STEPS = {
     "fabric": "clouds and nodes",
@@ -61,10 +69,15 @@ def _parser() -> argparse.ArgumentParser:
 
     report = verb("report", _report, "review a scenario and write its document")
     report.add_argument("scenario", nargs="?", help="a name from `list`, or a .yaml file")
-    report.add_argument("--provider", choices=["lab", "replay"], default="lab", help="where the observations come from")
     report.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
     report.add_argument("--recording", type=Path, help="render this recording instead of making one")
-    report.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
+    capture = verb("capture", _capture, "record a scenario, and write no document")
+    capture.add_argument("scenario", nargs="?", help="a name from `list`, or a .yaml file")
+    for live, providers in ((report, [*_LIVE, "replay"]), (capture, _LIVE)):
+        live.add_argument("--provider", choices=providers, default="lab", help="where the observations come from")
+        live.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
+        live.add_argument("--inventory", type=Path, help="ssh: the machines")
+        live.add_argument("--trust-first-use", action="store_true", help="ssh: take host keys that are not known yet")
     matrix = verb("matrix", _matrix, "review several scenarios, and put them side by side")
     matrix.add_argument("scenario", nargs="*", help="names or .yaml files; all by default")
     matrix.add_argument("--resume", action="store_true", help="run only what is missing or changed")
@@ -109,6 +122,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.scenario:
         scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))
     # From here on it takes seconds: nothing heavy is imported before the words on the command line are known good.
+    connect = None if observed_already else _connect(options)
     from . import run
     from .kernel import Kernel
 
@@ -117,7 +131,7 @@ def _report(options: argparse.Namespace) -> None:
             observed = run.replay(scenario, options.recording)
         else:
             assert scenario is not None
-            observed = run.observe(scenario, run.OUTPUTS / scenario.name, progress)
+            observed = _observe(scenario, connect, progress)
         review, written = run.write_report(
             observed, run.OUTPUTS, language=options.lang, kernel=kernel, progress=progress
         )
@@ -125,6 +139,59 @@ def _report(options: argparse.Namespace) -> None:
         _OUT.print(line, soft_wrap=True, highlight=False, markup=False)
     for path in (written.html, written.markdown):
         _OUT.print(_shortest(path), soft_wrap=True, highlight=False)
+
+
+def _capture(options: argparse.Namespace) -> None:
+    if not options.scenario:
+        raise InputError("no scenario is named", where="SCENARIO", todo=f"allowed: {', '.join(names())}")
+    scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))
+    connect = _connect(options)
+    with _progress() as progress:
+        observed = _observe(scenario, connect, progress, compare=False)
+    shown = _shortest(observed.recording)
+    _OUT.print(f"{shown}; now: make report RECORDING={shown}", highlight=False, soft_wrap=True)
+
+
+def _observe(
+    scenario: Scenario, connect: Connect | None, progress: Callable[[str, int, int], None], *, compare: bool = True
+) -> Observed:
+    from . import run
+
+    folder = run.OUTPUTS / scenario.name
+    if connect is None:
+        return run.observe(scenario, folder, progress, compare=compare)
+    return run.observe_on(connect, scenario, folder, progress)
+
+
+def _connect(options: argparse.Namespace) -> Connect | None:
+    """How to get the cluster that the words on the command line name; None for the local lab."""
+    _refuse_options_of_others(options)
+    match options.provider:
+        case "ssh":
+            if not options.inventory:
+                raise InputError("not given", where="INVENTORY", todo="PROVIDER=ssh INVENTORY=hosts.yaml")
+            from .cluster.inventory import Inventory
+            from .cluster.machines import SshCluster
+
+            inventory = Inventory.load(options.inventory)
+            return lambda scenario, step: SshCluster(
+                scenario, inventory, trust_first_use=options.trust_first_use, progress=step
+            )
+    return None
+
+
+def _refuse_options_of_others(options: argparse.Namespace) -> None:
+    """An option of another provider would have no effect, which is not what was meant."""
+    for provider, own in _OPTIONS.items():
+        for name in own:
+            if getattr(options, name) and options.provider != provider:
+                word = name.upper()
+                raise InputError(
+                    f"this is for PROVIDER={provider}",
+                    where=word,
+                    seen=f"PROVIDER={options.provider}",
+                    todo=f"leave {word} out, or name that provider",
+                )
 
 
 def _matrix(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from .calico import BIRD_LOG, BIRD_SOCKET, READINESS_PORT, TUNNELS, tunnel
 from .scenario import Scenario
 
-__all__ = ["BIRD", "COUNTERS", "FABRIC", "HEARD", "LISTEN", "STATE", "Command", "by_hand"]
+__all__ = ["BIRD", "CONTAINER_LOG", "COUNTERS", "FABRIC", "HEARD", "LISTEN", "STATE", "Command", "by_hand"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,25 @@ STATE = (
 )
 """What a node is like; the node's log comes from the provider."""
 
-BIRD = (
-    Command("bird-protocols", "bird_protocols", f"birdcl -s {BIRD_SOCKET} show protocols"),
-    Command("bird-log", "bird_log", f"cat {BIRD_LOG}"),
+_IN_CONTAINER = (
+    "if command -v crictl >/dev/null; then crictl {do} $(crictl ps -q --name '^calico-node$' | head -n 1) {what}; "
+    "else docker {do} $(docker ps -q -f name=k8s_calico-node_ | head -n 1) {what}; fi"
 )
-"""Asked where the backend is bird."""
+
+CONTAINER_LOG = f"({_IN_CONTAINER.format(do='logs', what='')}) 2>&1"
+"""What the container runtime kept of the CNI daemon's log, containerd's or Docker's."""
+
+_BIRDCL = f"birdcl -s {BIRD_SOCKET} show protocols"
+
+BIRD = (
+    Command(
+        "bird-protocols",
+        "bird_protocols",
+        f"if command -v birdcl >/dev/null; then {_BIRDCL}; else {_IN_CONTAINER.format(do='exec', what=_BIRDCL)}; fi",
+    ),
+    Command("bird-log", "bird_log", f"if [ -e {BIRD_LOG} ]; then cat {BIRD_LOG}; fi"),
+)
+"""Asked where the backend is bird. On a real node BIRD is in calico-node's container and logs to the container's log."""
 
 COUNTERS = (
     Command("ip-link-stats", "ip_link", "ip -d -s link show"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from . import __version__
-from .capture import about_node
+from .capture import about_node, about_pod
 from .commands import BIRD, COUNTERS, HEARD, STATE
 from .errors import InputError
 from .recording import Recording, Writer
@@ -67,7 +66,7 @@ def from_folder(scenario: Scenario, source: Path, folder: Path) -> Recording:
         "provider": "import",
         "facts": {"imported": source.name},
         "nodes": [about_node(node, scenario) for node in scenario.nodes],
-        "pods": [asdict(pod) for node in scenario.nodes for pod in node.pods],
+        "pods": [about_pod(pod) for node in scenario.nodes for pod in node.pods],
         "fabric": [],
     }
     with Writer(folder, scenario, **about) as writer:

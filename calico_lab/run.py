@@ -14,6 +14,7 @@ from typing import Any
 from . import report
 from .calico import counterpart
 from .capture import record
+from .cluster import Cluster
 from .cluster.lab import LabCluster
 from .errors import InputError, RecordingError
 from .kernel import Kernel
@@ -22,7 +23,19 @@ from .recording import Recording
 from .review import Review
 from .scenario import Scenario
 
-__all__ = ["BUNDLED", "OUTPUTS", "Observed", "clean", "observe", "open_review", "recorded", "replay", "write_report"]
+__all__ = [
+    "BUNDLED",
+    "OUTPUTS",
+    "Connect",
+    "Observed",
+    "clean",
+    "observe",
+    "observe_on",
+    "open_review",
+    "recorded",
+    "replay",
+    "write_report",
+]
 
 _ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = _ROOT / "outputs"
@@ -32,6 +45,9 @@ BUNDLED = Path(__file__).resolve().parent / "recordings"
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""
+
+
+Connect = Callable[[Scenario, Callable[[str], None]], Cluster]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,28 @@ def observe(
         for recording in recordings:
             recording.result()
     return Observed(folder / "recording", _counterparts(folder / "comparison", other))
+
+
+def observe_on(connect: Connect, scenario: Scenario, folder: Path, progress: Progress) -> Observed:
+    """Record a cluster that is not the lab's: its own nodes take the place of the scenario's.
+
+    Parameters
+    ----------
+    connect : callable
+        Gives the cluster, of a scenario and of what to call with a catalogue key at each step.
+    scenario : Scenario
+    folder : Path
+        Gets ``recording/``.
+    progress : callable
+
+    Raises
+    ------
+    InputError, ClusterError
+        See the providers.
+    """
+    with closing(connect(scenario, lambda step: progress(step, 0, 0))) as cluster:
+        record(cluster, cluster.scenario, folder / "recording", lambda *done: progress("capture", *done))
+        return Observed(folder / "recording", _counterparts(folder / "comparison", counterpart(cluster.scenario)))
 
 
 def recorded(scenario: Scenario, folder: Path) -> Observed | None:

@@ -7,28 +7,45 @@ small for its pods: each is a `ScenarioError` of one line that names the file, t
 
 from __future__ import annotations
 
-import difflib
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .clouds import CLOUDS, ROUND_TRIPS, Cloud, round_trip_ms
 from .errors import ScenarioError
+from .strict import Part, explain, nearest, read_mapping
 
-__all__ = ["PARAMS", "Cni", "Expected", "Internet", "Node", "NodeGroup", "Pod", "Probes", "Scenario", "Site", "names"]
+__all__ = [
+    "PARAMS",
+    "Cni",
+    "Expected",
+    "Found",
+    "Internet",
+    "Node",
+    "NodeGroup",
+    "Pod",
+    "Probes",
+    "Scenario",
+    "Site",
+    "names",
+]
 
 PARAMS = Path(__file__).resolve().parent.parent / "params"
 
 T = TypeVar("T")
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+DnsName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
+]
+"""As Kubernetes takes for a node: labels with dots between them."""
+
 Encapsulation = Literal["Always", "CrossSubnet", "Never"]
 
 
@@ -56,11 +73,7 @@ def _network(value: object) -> object:
 Network = Annotated[IPv4Network, BeforeValidator(_network)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Site(_Part):
+class Site(Part):
     """A cloud region with its network."""
 
     name: DnsLabel
@@ -82,10 +95,10 @@ class Site(_Part):
     """MCKS's connection for this region."""
 
 
-class NodeGroup(_Part):
+class NodeGroup(Part):
     """One node, or `count` alike ones whose addresses are taken from their site in order."""
 
-    name: DnsLabel
+    name: DnsName
     site: str
     role: Literal["control-plane", "worker"] = "worker"
     count: int | None = Field(default=None, ge=1, le=50)
@@ -96,6 +109,12 @@ class NodeGroup(_Part):
     """The node's IPAM block; None is the next free one of the pool."""
     spec: str | None = None
     """MCKS's machine type."""
+    nic: str | None = None
+    """Name of its first NIC; None is what its cloud calls it."""
+    mtu_bytes: int | None = Field(default=None, ge=576, le=65535)
+    """MTU of that NIC; None is the site's."""
+    prefix_len: int | None = Field(default=None, ge=1, le=32)
+    """Prefix length of the NIC's address; None is what its cloud gives."""
 
     @model_validator(mode="after")
     def _one_node_has_addresses(self) -> NodeGroup:
@@ -105,7 +124,7 @@ class NodeGroup(_Part):
         return self
 
 
-class Cni(_Part):
+class Cni(Part):
     """What is installed: an install mode of Calico, or canal."""
 
     plugin: Literal["calico", "canal"]
@@ -136,7 +155,7 @@ class Cni(_Part):
         return self
 
 
-class Internet(_Part):
+class Internet(Part):
     """What lies between the sites."""
 
     mtu_bytes: int = Field(default=1500, ge=576, le=65535)
@@ -153,7 +172,7 @@ class Internet(_Part):
     """Of the packets of one way."""
 
 
-class Probes(_Part):
+class Probes(Part):
     """How the cluster is measured."""
 
     ping_count: int = Field(default=10, ge=1, le=1000)
@@ -162,7 +181,7 @@ class Probes(_Part):
     command_timeout_s: float = Field(default=20.0, gt=0, le=600)
 
 
-class Expected(_Part):
+class Expected(Part):
     """What the result should be, to be compared with the measurement and never fed into it."""
 
     installed: bool
@@ -174,12 +193,46 @@ class Expected(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod of a node: `address` is its IP, `namespace` and `name` are Kubernetes'."""
+    """A pod of a node: `address` is its IP, `namespace` and `name` are Kubernetes'.
+
+    `veth` is its interface on the node where that was seen; otherwise it follows from the names.
+    """
 
     name: str
     node: str
     address: str
     namespace: str = "default"
+    veth: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A machine that is there, which takes the place of a scenario's node; None is what could not be found out.
+
+    Attributes
+    ----------
+    name, role, site : str
+    private_ip, public_ip : str or None
+    nic : str or None
+        Its first NIC, with the private address.
+    mtu_bytes, prefix_len : int or None
+        Of that NIC and its address.
+    block : str or None
+        IPAM block of its pods.
+    spec : str or None
+        Machine type.
+    """
+
+    name: str
+    role: str
+    site: str
+    private_ip: str | None = None
+    public_ip: str | None = None
+    nic: str | None = None
+    mtu_bytes: int | None = None
+    prefix_len: int | None = None
+    block: str | None = None
+    spec: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +264,7 @@ class Node:
         return str(self.block[0])
 
 
-class Scenario(_Part):
+class Scenario(Part):
     """One review.
 
     Raises
@@ -245,7 +298,7 @@ class Scenario(_Part):
             Dotted keys to values, for example ``{"probes.ping_count": 5}``.
         """
         path = _file_of(name)
-        raw = _read_yaml(path)
+        raw = read_mapping(path, ScenarioError, "a scenario", f"see {PARAMS.name}/cross-vxlan.yaml")
         for key, value in (overrides or {}).items():
             _override(raw, key, value)
         scenario = cls.of(raw, where=str(path if path.parent != PARAMS else Path(PARAMS.name, path.name)))
@@ -264,7 +317,18 @@ class Scenario(_Part):
         try:
             return cls.model_validate(dict(parameters))
         except ValidationError as error:
-            raise _explain(error, where) from None
+            raise explain(error, where, cls, ScenarioError) from None
+
+    def on(self, machines: Sequence[Found]) -> Scenario:
+        """The same review of these machines: they take the place of the nodes, and their networks that of the subnets.
+
+        What could not be found out of a machine is as the node of that name says, where there is one.
+        """
+        said = {node.name: node for node in self.nodes}
+        nodes = [_described(machine, said.get(machine.name)) for machine in machines]
+        sites = [_with_subnets(site, [node for node in nodes if node["site"] == site.name]) for site in self.sites]
+        used = [site for site in sites if any(node["site"] == site["name"] for node in nodes)]
+        return Scenario.of(self.parameters() | {"sites": used, "nodes": nodes}, where="the machines that were found")
 
     def parameters(self) -> dict[str, Any]:
         """Plain data with the keys of a scenario file: what papermill injects and a recording keeps."""
@@ -374,7 +438,8 @@ def _place(scenario: Scenario) -> Iterable[Node]:
                 public[site.name], f"site {site.name} has no public address for node {name}, add public: <network>"
             )
             subnet = next((subnet for subnet in site.subnets if private_ip in subnet), None)
-            if subnet is None or private_ip in (subnet[0], subnet[1], subnet[-1]):
+            # Whoever gives the prefix length has the address from a NIC, where no cloud may have taken it.
+            if subnet is None or (group.prefix_len is None and private_ip in (subnet[0], subnet[1], subnet[-1])):
                 raise ValueError(
                     f"nodes: private_ip {private_ip} of {name} is no free host of site {site.name}, "
                     f"allowed: {', '.join(map(str, site.subnets))} without first, gateway and last address"
@@ -385,10 +450,10 @@ def _place(scenario: Scenario) -> Iterable[Node]:
                 role=group.role,
                 site=site.name,
                 cloud=site.cloud,
-                nic=cloud.nic,
-                mtu_bytes=site.mtu_bytes or cloud.mtu_bytes,
+                nic=group.nic or cloud.nic,
+                mtu_bytes=group.mtu_bytes or site.mtu_bytes or cloud.mtu_bytes,
                 private_ip=str(private_ip),
-                prefix_len=cloud.nic_prefix_len or subnet.prefixlen,
+                prefix_len=group.prefix_len or cloud.nic_prefix_len or subnet.prefixlen,
                 subnet=subnet,
                 public_ip=str(public_ip),
                 block=block,
@@ -398,6 +463,30 @@ def _place(scenario: Scenario) -> Iterable[Node]:
                 ),
                 spec=group.spec,
             )
+
+
+def _described(machine: Found, said: Node | None) -> dict[str, Any]:
+    """A machine as an entry of `nodes`."""
+    entry = {key: value for key, value in asdict(machine).items() if value is not None}
+    if said is not None:
+        known = {name: getattr(said, name) for name in ("private_ip", "public_ip", "block", "spec")}
+        entry = {key: str(value) for key, value in known.items() if value is not None} | entry
+    return entry
+
+
+def _with_subnets(site: Site, nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A site with the networks that its machines' addresses are in, where it does not name them.
+
+    A cloud that hands out /32 does not tell a machine its network; such an address gets the /24 that it is in.
+    """
+    subnets = list(site.subnets)
+    for node in nodes:
+        address = IPv4Address(node["private_ip"]) if "private_ip" in node else None
+        if address and not any(address in subnet for subnet in subnets):
+            length = min(node.get("prefix_len", 24), 30)
+            own = IPv4Network((int(address), 24 if node.get("prefix_len") == 32 else length), strict=False)
+            subnets = [subnet for subnet in subnets if not subnet.overlaps(own)] + [own]
+    return site.model_dump(mode="json", exclude_none=True) | {"subnets": [str(subnet) for subnet in subnets]}
 
 
 def _hosts(networks: Sequence[IPv4Network], taken: set[IPv4Address]) -> Iterator[IPv4Address]:
@@ -457,21 +546,6 @@ def _distance_known(scenario: Scenario) -> None:
 # ---------------------------------------------------------------------- reading and explaining
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key that stands twice: YAML would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if not isinstance(key, Hashable):
-                continue  # refused below
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key} stands twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def _file_of(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix == ".yaml":
@@ -482,31 +556,12 @@ def _file_of(name: str | Path) -> Path:
     if not path.is_file():
         known = names()
         raise ScenarioError(
-            f"no scenario has that name{_nearest(str(name), known)}",
+            f"no scenario has that name{nearest(str(name), known)}",
             where="SCENARIO",
             seen=str(name),
             todo=f"allowed: {', '.join(known)}",
         )
     return path
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path.name}, line {mark.line + 1}" if mark else path.name
-        raise ScenarioError(
-            "not a YAML file", where=where, seen=getattr(error, "problem", None) or str(error), todo="mend that line"
-        ) from None
-    if not isinstance(raw, dict):
-        raise ScenarioError(
-            "a scenario is a mapping of keys",
-            where=path.name,
-            seen=type(raw).__name__,
-            todo=f"see {PARAMS.name}/cross-vxlan.yaml",
-        )
-    return raw
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -524,51 +579,3 @@ def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
             seen=repr(value),
             todo="write it as in the scenario file, for example probes.ping_count=5",
         ) from None
-
-
-def _nearest(word: str, allowed: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f", did you mean {close[0]}?" if close else ""
-
-
-def _explain(error: ValidationError, where: str) -> ScenarioError:
-    """The first of pydantic's complaints, on one line."""
-    first, *others = error.errors()
-    # A list with a wrong item is complained of once more, as too short.
-    others = [other for other in others if first["loc"][: len(other["loc"])] != other["loc"]]
-    more = f" ({len(others)} more after this one)" if others else ""
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    place = f"{where}: {key}" if key else where
-    seen: object = first["input"]
-    if first["type"] == "extra_forbidden":
-        allowed = _keys_at(first["loc"][:-1])
-        return ScenarioError(
-            f"unknown key{_nearest(str(first['loc'][-1]), allowed)}",
-            where=place,
-            seen=seen,
-            todo=f"allowed: {', '.join(allowed)}{more}",
-        )
-    if first["type"] == "missing":
-        return ScenarioError("this key is missing", where=place, todo=f"add it{more}")
-    message = first["msg"].removeprefix("Value error, ")
-    # A rule over several keys already says what it saw; the whole mapping would drown it.
-    return ScenarioError(
-        message, where=place, seen=None if isinstance(seen, Mapping | BaseModel) else seen, todo=more.strip() or None
-    )
-
-
-def _keys_at(loc: Sequence[int | str]) -> list[str]:
-    """The keys that the model has at that place."""
-    model: Any = Scenario
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        field = next(field for name, field in model.model_fields.items() if (field.alias or name) == part)
-        model = next(
-            kind for kind in (field.annotation, *_arguments(field.annotation)) if hasattr(kind, "model_fields")
-        )
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _arguments(annotation: Any) -> tuple[Any, ...]:
-    return tuple(getattr(annotation, "__args__", ()))

@@ -146,8 +146,9 @@ class Tables:
         veth      str       its interface on the node
         ========= ==== ==== ==================================================================
         """
+        pods = self.recording.manifest["pods"]
         return _typed(
-            ({**pod, "veth": veth_name(pod["namespace"], pod["name"])} for pod in self.recording.manifest["pods"]),
+            ({**pod, "veth": pod.get("veth") or veth_name(pod["namespace"], pod["name"])} for pod in pods),
             _documented(Tables.pods),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..commands import Command
-from ..scenario import Node, Pod
+from ..scenario import Node, Pod, Scenario
 
 __all__ = ["OUTPUT_LIMIT_BYTES", "TOO_MUCH", "Cluster", "Result"]
 
@@ -44,6 +44,8 @@ class Cluster(Protocol):
     Attributes
     ----------
     provider : str
+    scenario : Scenario
+        With the cluster's own nodes in it.
     nodes : tuple of Node
     pods : tuple of Pod
     fabric : tuple of str
@@ -56,9 +58,17 @@ class Cluster(Protocol):
         What else can be asked here about each node, beside the catalogue: what an API server knows of it.
     """
 
-    provider: str
-    node_log: str
-    asks: tuple[Command, ...]
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def node_log(self) -> str: ...
+
+    @property
+    def asks(self) -> tuple[Command, ...]: ...
+
+    @property
+    def scenario(self) -> Scenario: ...
 
     @property
     def nodes(self) -> tuple[Node, ...]: ...

@@ -26,7 +26,7 @@ from ..lab.settings import Settings
 from ..parsers import bird_protocols
 from ..scenario import Node, Pod, Scenario
 from . import Result
-from .ssh import SshNode
+from .ssh import Login, SshNode
 
 __all__ = ["LabCluster", "kernel_for", "needs"]
 
@@ -225,7 +225,9 @@ class LabCluster:
         def dial() -> socket.socket:
             return self.host.connect(node, 22)
 
-        return SshNode(node, dial, user="cb-user", key=_paramiko(login), host_key=_paramiko(host_key))
+        return SshNode(
+            node, Login(address=node, user="cb-user", key=_paramiko(login), host_key=_paramiko(host_key), dial=dial)
+        )
 
     def _await_sshd(self, node: Node) -> None:
         deadline = time.monotonic() + _SSHD_START_S

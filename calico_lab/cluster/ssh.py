@@ -8,13 +8,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import paramiko
 
 from ..errors import ClusterError, LabError
 from . import OUTPUT_LIMIT_BYTES, TOO_MUCH, Result
 
-__all__ = ["SshNode"]
+__all__ = ["Jump", "Login", "SshNode", "UnknownHostKey", "why"]
 
 # Whatever goes wrong is in a Result; paramiko's threads would also print it, with tracebacks.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -25,6 +28,12 @@ _AT_ONCE = 5
 """OpenSSH lets ten sessions share a connection (MaxSessions), and may count each one that ended besides its successor.
 Who asks for more waits here."""
 
+_CONNECTING = threading.BoundedSemaphore(8)
+"""Logins at the same time: each costs this machine a key exchange, and sshd refuses some of many that come at once."""
+
+_CONNECT_S = 10.0
+_KEEPALIVE_S = 15
+
 _GRACE_S = 1.0
 """How much longer than a command's time to wait for the word from its node that it was killed."""
 
@@ -32,28 +41,169 @@ _NO_STATUS = -1
 """What paramiko gives as exit status of a command that a signal ended, or whose connection ended before it."""
 
 
+class UnknownHostKey(paramiko.SSHException):
+    """A server whose key nobody has vouched for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """How to reach a machine's sshd, what its key must be, and who logs in.
+
+    Parameters
+    ----------
+    address : str
+    port : int
+    user : str
+    key : paramiko.PKey, optional
+        None tries what ssh-agent holds, then ``~/.ssh/id_*``.
+    known_hosts : Path, optional
+        Keys that servers may have, in OpenSSH's form.
+    host_key : paramiko.PKey, optional
+        The one key that the server may have, where no file says so.
+    trust_first_use : bool
+        Take the key of a server that `known_hosts` does not have, and write it there.
+    dial : callable, optional
+        Makes the connection that SSH runs over, in place of TCP to `address`.
+    jump : Jump, optional
+        Connects through another machine.
+    """
+
+    address: str
+    port: int = 22
+    user: str
+    key: paramiko.PKey | None = field(default=None, repr=False)
+    known_hosts: Path | None = None
+    host_key: paramiko.PKey | None = field(default=None, repr=False)
+    trust_first_use: bool = False
+    dial: Callable[[], socket.socket] | None = None
+    jump: Jump | None = None
+
+    def connect(self, timeout_s: float) -> paramiko.SSHClient:
+        """Log in; a failure is paramiko's own exception, or an `OSError`."""
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(_FirstUse(self))
+        if self.host_key is not None:
+            client.get_host_keys().add(self._known_as, self.host_key.get_name(), self.host_key)
+        if self.known_hosts is not None and self.known_hosts.is_file():
+            client.load_host_keys(str(self.known_hosts))
+        try:
+            client.connect(
+                self.address,
+                self.port,
+                self.user,
+                pkey=self.key,
+                sock=self._socket(timeout_s),
+                allow_agent=self.key is None,
+                look_for_keys=self.key is None,
+                timeout=timeout_s,
+                banner_timeout=timeout_s,
+                auth_timeout=timeout_s,
+                channel_timeout=timeout_s,
+            )
+        except BaseException:
+            client.close()
+            raise
+        transport = client.get_transport()
+        assert transport is not None
+        transport.set_keepalive(_KEEPALIVE_S)
+        return client
+
+    @property
+    def _known_as(self) -> str:
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+
+    def _socket(self, timeout_s: float) -> Any:
+        if self.jump is not None:
+            return self.jump.channel(self.address, self.port, timeout_s)
+        return self.dial() if self.dial is not None else None
+
+
+class _FirstUse(paramiko.MissingHostKeyPolicy):
+    """Refuse a server that nobody knows, or write its key down where that is wanted."""
+
+    _writing = threading.Lock()
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        file = self._login.known_hosts
+        if not self._login.trust_first_use or file is None:
+            raise UnknownHostKey(f"its host key {_named(key)} is not in {file or 'any list of known ones'}")
+        with self._writing:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as known:
+                known.write(f"{hostname} {key.get_name()} {key.get_base64()}\n")
+
+
+class Jump:
+    """A machine through which others are reached: one connection for all of them, opened when first needed."""
+
+    def __init__(self, login: Login) -> None:
+        self.login = login
+        self._lock = threading.Lock()
+        self._client: paramiko.SSHClient | None = None
+
+    def channel(self, address: str, port: int, timeout_s: float) -> paramiko.Channel:
+        with self._lock:
+            transport = self._client.get_transport() if self._client else None
+            if transport is None or not transport.is_active():
+                try:
+                    self._client = self.login.connect(timeout_s)
+                except (paramiko.SSHException, OSError, EOFError) as problem:
+                    raise paramiko.SSHException(f"jump host {self.login.address}: {why(problem)}") from problem
+                transport = self._client.get_transport()
+        assert transport is not None
+        try:
+            return transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout_s)
+        except paramiko.ChannelException as refused:
+            raise paramiko.SSHException(f"jump host {self.login.address} cannot reach it: {refused.text}") from refused
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client:
+                self._client.close()
+
+
+def why(problem: BaseException) -> str:
+    """What stopped a connection, for a person."""
+    match problem:
+        case paramiko.BadHostKeyException():
+            return f"its host key has changed: {_named(problem.key)}, expected {_named(problem.expected_key)}"
+        case paramiko.AuthenticationException():
+            return "it refuses the login: no key that was tried is accepted for this user"
+        case paramiko.ssh_exception.NoValidConnectionsError():
+            return ", ".join(dict.fromkeys(str(each.args[-1]).lower() for each in problem.errors.values()))
+        case TimeoutError():
+            return "no answer in time"
+        case EOFError() | ConnectionResetError():
+            return "the connection ended"
+        case OSError() if problem.strerror:
+            return problem.strerror.lower()
+    return str(problem) or type(problem).__name__
+
+
+def _named(key: paramiko.PKey) -> str:
+    return f"{key.get_name()} {key.fingerprint}"
+
+
 class SshNode:
     """One node's SSH connection, opened at its first command and opened again if it broke.
+
+    A login that was refused, a server with a wrong key and one that did not answer in time are not tried again: each
+    later command fails at once, with the same words.
 
     Parameters
     ----------
     name : str
-    dial : callable
-        Makes the TCP connection.
-    user : str
-    key : paramiko.PKey
-        The key to log in with.
-    host_key : paramiko.PKey
-        The one key that the server may have.
+    login : Login
     """
 
-    def __init__(
-        self, name: str, dial: Callable[[], socket.socket], *, user: str, key: paramiko.PKey, host_key: paramiko.PKey
-    ) -> None:
-        self.name = name
-        self._dial, self._user, self._key, self._host_key = dial, user, key, host_key
+    def __init__(self, name: str, login: Login) -> None:
+        self.name, self.login = name, login
         self._lock, self._sessions = threading.Lock(), threading.BoundedSemaphore(_AT_ONCE)
-        self._transport: paramiko.Transport | None = None
+        self._client: paramiko.SSHClient | None = None
+        self._given_up: Exception | None = None
         self._sudo = self._closed = False
 
     def run(self, line: str, timeout_s: float) -> Result:
@@ -80,7 +230,7 @@ class SshNode:
                 code = channel.recv_exit_status() if ended else None
         except (paramiko.SSHException, OSError, EOFError, LabError) as problem:
             self._raise_if_closed()
-            return Result("unreachable", None, _text(stdout), str(problem), time.monotonic() - start)
+            return Result("unreachable", None, _text(stdout), why(problem), time.monotonic() - start)
         if code == _NO_STATUS and not channel.eof_received:
             self._raise_if_closed()
             return Result("unreachable", None, _text(stdout), "the connection ended", time.monotonic() - start)
@@ -91,11 +241,18 @@ class SshNode:
         sudo = "sudo -n " if self._sudo else ""
         return f"exec {sudo}timeout -s KILL {timeout_s:g} sh -c {shlex.quote(line)}"
 
+    @property
+    def host_key(self) -> str | None:
+        """The server's key as OpenSSH names it; None as long as it has not answered."""
+        transport = self._client.get_transport() if self._client else None
+        return _named(transport.get_remote_server_key()) if transport and transport.is_active() else None
+
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._transport:
-                self._transport.close()
+        self._closed = True
+        if self._client:
+            self._client.close()
+        if self.login.jump:
+            self.login.jump.close()
 
     def _raise_if_closed(self) -> None:
         if self._closed:
@@ -104,18 +261,28 @@ class SshNode:
     def _connected(self, timeout_s: float) -> paramiko.Transport:
         with self._lock:
             self._raise_if_closed()
-            if self._transport is None or not self._transport.is_active():
-                self._transport = self._connect(timeout_s)
-            return self._transport
+            if self._given_up:
+                raise self._given_up
+            transport = self._client.get_transport() if self._client else None
+            if transport is None or not transport.is_active():
+                transport = self._connect(min(timeout_s, _CONNECT_S))
+            return transport
 
     def _connect(self, timeout_s: float) -> paramiko.Transport:
-        transport = paramiko.Transport(self._dial())
-        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = timeout_s
-        try:
-            transport.connect(self._host_key, self._user, pkey=self._key)
-        except BaseException:
+        with _CONNECTING:
+            try:
+                self._client = self.login.connect(timeout_s)
+            except (paramiko.AuthenticationException, paramiko.BadHostKeyException, UnknownHostKey) as refused:
+                self._given_up = refused
+                raise
+            except TimeoutError as late:
+                self._given_up = late
+                raise
+        transport = self._client.get_transport()
+        assert transport is not None
+        if self._closed:  # meanwhile
             transport.close()
-            raise
+            self._raise_if_closed()
         self._sudo = _ask(transport, "id -u", timeout_s) != "0"
         return transport
 

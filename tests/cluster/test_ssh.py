@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from calico_lab.cluster import OUTPUT_LIMIT_BYTES, TOO_MUCH, Result
-from calico_lab.cluster.ssh import SshNode
+from calico_lab.cluster.ssh import Login, SshNode
 from calico_lab.doctor import Verdict, survey, verdict
 from calico_lab.errors import ClusterError
 from calico_lab.lab import node as lab_node
@@ -64,7 +64,10 @@ class Server:
     def login(
         self, user: str = "cb-user", *, key: paramiko.PKey | None = None, host_key: paramiko.PKey | None = None
     ) -> SshNode:
-        node = SshNode("node", self.dial, user=user, key=key or self.key, host_key=host_key or self.host_key)
+        login = Login(
+            address="node", user=user, key=key or self.key, host_key=host_key or self.host_key, dial=self.dial
+        )
+        node = SshNode("node", login)
         self.logins.append(node)
         return node
 
@@ -111,7 +114,8 @@ def test_the_right_key_logs_in_as_root(node: SshNode) -> None:
 )
 def test_nobody_else_gets_in(server: Server, user: str, key: str | None) -> None:
     result = server.login(user, key=loaded(key) if key else None).run("true", 10)
-    assert result == Result("unreachable", None, "", "Authentication failed.", result.duration_s)
+    refused = "it refuses the login: no key that was tried is accepted for this user"
+    assert result == Result("unreachable", None, "", refused, result.duration_s)
 
 
 def test_a_password_is_no_way_in(server: Server) -> None:
@@ -123,8 +127,12 @@ def test_a_password_is_no_way_in(server: Server) -> None:
 
 
 def test_a_server_with_another_key_is_not_talked_to(server: Server) -> None:
-    result = server.login(host_key=loaded(new_key())).run("true", 10)
-    assert result == Result("unreachable", None, "", "Bad host key from server", result.duration_s)
+    other = loaded(new_key())
+    result = server.login(host_key=other).run("true", 10)
+    changed = (
+        f"its host key has changed: ssh-ed25519 {server.host_key.fingerprint}, expected ssh-ed25519 {other.fingerprint}"
+    )
+    assert result == Result("unreachable", None, "", changed, result.duration_s)
 
 
 @pytest.mark.skipif(not shutil.which("sudo"), reason="needs sudo")
