@@ -70,7 +70,7 @@ BIRD = (
     ),
     Command("bird-log", "bird_log", f"if [ -e {BIRD_LOG} ]; then cat {BIRD_LOG}; fi"),
 )
-"""Asked where the backend is bird. On a real node BIRD is in calico-node's container and logs to the container's log."""
+"""Asked where the backend is bird. On a real node BIRD is in calico-node's container, and logs to its log."""
 
 COUNTERS = (
     Command("ip-link-stats", "ip_link", "ip -d -s link show"),

@@ -99,6 +99,7 @@ PROGRAMS = (
     ("linux.uml", "user-mode-linux", Purpose.KERNEL),
     ("chromium", "chromium", Purpose.TESTS),
     ("git", "git", Purpose.TESTS),
+    ("sudo", "sudo", Purpose.TESTS),
 )
 """Program, Debian package, purpose."""
 

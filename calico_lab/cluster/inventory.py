@@ -99,7 +99,7 @@ class Inventory(Part):
         """The inventory in that file."""
         if not path.is_file():
             raise InputError("no such inventory", where=str(path), todo="name a file that exists: INVENTORY=hosts.yaml")
-        raw = read_mapping(path, InputError, "an inventory", "see the README, Machines over SSH")
+        raw = read_mapping(path, InputError, "an inventory", "see the README, PROVIDER=ssh")
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
@@ -131,9 +131,8 @@ def _read_key(path: Path) -> paramiko.PKey:
         return paramiko.PKey.from_path(path)
     except FileNotFoundError:
         what, seen, todo = "no such key file", None, "name the private key's file"
-    except paramiko.PasswordRequiredException:
+    except (paramiko.PasswordRequiredException, TypeError):  # the latter is what cryptography says without a password
         what, seen, todo = "the key is encrypted", None, "add it with ssh-add, and leave key: out"
     except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as problem:
         what, seen, todo = "not a private key that can be used", str(problem), "name an Ed25519, ECDSA or RSA key"
     raise InputError(what, where=f"key: {path}", seen=seen, todo=todo)
-

@@ -32,7 +32,11 @@ _CONNECTING = threading.BoundedSemaphore(8)
 """Logins at the same time: each costs this machine a key exchange, and sshd refuses some of many that come at once."""
 
 _CONNECT_S = 10.0
+"""How long a login may take, whatever the time of the command that needs it."""
+
 _KEEPALIVE_S = 15
+
+_ENDED = "the connection ended"
 
 _GRACE_S = 1.0
 """How much longer than a command's time to wait for the word from its node that it was killed."""
@@ -86,6 +90,7 @@ class Login:
             client.get_host_keys().add(self._known_as, self.host_key.get_name(), self.host_key)
         if self.known_hosts is not None and self.known_hosts.is_file():
             client.load_host_keys(str(self.known_hosts))
+        start = time.monotonic()
         try:
             client.connect(
                 self.address,
@@ -100,8 +105,11 @@ class Login:
                 auth_timeout=timeout_s,
                 channel_timeout=timeout_s,
             )
-        except BaseException:
+        except BaseException as problem:
             client.close()
+            # paramiko has a type for a handshake that takes too long in some of its steps only.
+            if isinstance(problem, paramiko.SSHException) and time.monotonic() - start >= timeout_s:
+                raise TimeoutError from problem
             raise
         transport = client.get_transport()
         assert transport is not None
@@ -177,7 +185,7 @@ def why(problem: BaseException) -> str:
         case TimeoutError():
             return "no answer in time"
         case EOFError() | ConnectionResetError():
-            return "the connection ended"
+            return _ENDED
         case OSError() if problem.strerror:
             return problem.strerror.lower()
     return str(problem) or type(problem).__name__
@@ -221,8 +229,7 @@ class SshNode:
         start = time.monotonic()
         stdout, stderr = bytearray(), bytearray()
         try:
-            channel = self._connected(timeout_s).open_session(timeout=timeout_s)
-            with channel:
+            with self._session(timeout_s) as channel:
                 channel.settimeout(_POLL_S)
                 end = time.monotonic() + timeout_s
                 channel.exec_command(self._bounded(line, timeout_s))
@@ -230,10 +237,13 @@ class SshNode:
                 code = channel.recv_exit_status() if ended else None
         except (paramiko.SSHException, OSError, EOFError, LabError) as problem:
             self._raise_if_closed()
-            return Result("unreachable", None, _text(stdout), why(problem), time.monotonic() - start)
+            # Of a connection that breaks paramiko says many things, by what it was just about to do.
+            broke = self._given_up is None and self._client is not None and not self._active()
+            said = _ENDED if broke else why(problem)
+            return Result("unreachable", None, _text(stdout), said, time.monotonic() - start)
         if code == _NO_STATUS and not channel.eof_received:
             self._raise_if_closed()
-            return Result("unreachable", None, _text(stdout), "the connection ended", time.monotonic() - start)
+            return Result("unreachable", None, _text(stdout), _ENDED, time.monotonic() - start)
         return Result("done" if ended else "timeout", code, _text(stdout), _text(stderr), time.monotonic() - start)
 
     def _bounded(self, line: str, timeout_s: float) -> str:
@@ -244,8 +254,8 @@ class SshNode:
     @property
     def host_key(self) -> str | None:
         """The server's key as OpenSSH names it; None as long as it has not answered."""
-        transport = self._client.get_transport() if self._client else None
-        return _named(transport.get_remote_server_key()) if transport and transport.is_active() else None
+        transport = self._active()
+        return _named(transport.get_remote_server_key()) if transport else None
 
     def close(self) -> None:
         self._closed = True
@@ -258,20 +268,33 @@ class SshNode:
         if self._closed:
             raise ClusterError("the connection was closed", where=self.name)
 
+    def _session(self, timeout_s: float) -> paramiko.Channel:
+        transport = self._connected(timeout_s)
+        try:
+            return transport.open_session(timeout=timeout_s)
+        except paramiko.SSHException as problem:
+            # paramiko has no type for it. A server that does not even open a session is not there any more.
+            if "Timeout" not in str(problem):
+                raise
+            self._given_up = TimeoutError()
+            raise self._given_up from problem
+
     def _connected(self, timeout_s: float) -> paramiko.Transport:
         with self._lock:
             self._raise_if_closed()
             if self._given_up:
                 raise self._given_up
-            transport = self._client.get_transport() if self._client else None
-            if transport is None or not transport.is_active():
-                transport = self._connect(min(timeout_s, _CONNECT_S))
-            return transport
+            return self._active() or self._connect()
 
-    def _connect(self, timeout_s: float) -> paramiko.Transport:
+    def _active(self) -> paramiko.Transport | None:
+        transport = self._client.get_transport() if self._client else None
+        return transport if transport and transport.is_active() else None
+
+    def _connect(self) -> paramiko.Transport:
+        self._client = None
         with _CONNECTING:
             try:
-                self._client = self.login.connect(timeout_s)
+                self._client = self.login.connect(_CONNECT_S)
             except (paramiko.AuthenticationException, paramiko.BadHostKeyException, UnknownHostKey) as refused:
                 self._given_up = refused
                 raise
@@ -283,7 +306,7 @@ class SshNode:
         if self._closed:  # meanwhile
             transport.close()
             self._raise_if_closed()
-        self._sudo = _ask(transport, "id -u", timeout_s) != "0"
+        self._sudo = _ask(transport, "id -u", _CONNECT_S) != "0"
         return transport
 
 
