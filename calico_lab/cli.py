@@ -118,6 +118,13 @@ def _report(options: argparse.Namespace) -> None:
             seen=" ".join(options.set),
             todo="leave SET out, or record with PROVIDER=lab",
         )
+    if options.recording and options.provider not in ("lab", "replay"):
+        raise InputError(
+            "a recording is read, and nothing is asked",
+            where="PROVIDER",
+            seen=options.provider,
+            todo="leave PROVIDER out",
+        )
     scenario = None
     if options.scenario:
         scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))

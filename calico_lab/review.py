@@ -163,7 +163,7 @@ class Review:
     def notes(self) -> Block:
         """What stands in for what in this recording, and how its commands reached the nodes."""
         facts = self.recording.manifest["facts"]
-        provider = self.facts["provider"] if self.facts["provider"] == "lab" else "other"
+        provider = self.facts["provider"] if self.facts["provider"] in ("lab", "ssh") else "other"
         keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
             keys.insert(1, "review.machine.user-mode-linux")
@@ -173,8 +173,10 @@ class Review:
             keys.append("review.latency-left-out")
         if "transport" in facts:
             keys.append(f"review.transport.{facts['transport']}")
-        notes = "\n".join(f"* {self.words(key, **self.facts)}" for key in keys)
-        return self.text("section.environment", notes=notes)
+        notes = [self.words(key, **self.facts) for key in keys]
+        if facts.get("silent"):
+            notes.append(self.words("review.silent", nodes=", ".join(facts["silent"])))
+        return self.text("section.environment", notes="\n".join(f"* {note}" for note in notes))
 
     def _mark(self, value: bool | None) -> str:
         return self.words(f"value.{'none' if value is None else str(value).lower()}")

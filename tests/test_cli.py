@@ -102,6 +102,24 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
             id="no-recording",
         ),
         pytest.param(
+            ["report", "cross-vxlan", "--provider", "ssh"],
+            2,
+            "INVENTORY: not given; PROVIDER=ssh INVENTORY=hosts.yaml",
+            id="ssh-without-an-inventory",
+        ),
+        pytest.param(
+            ["capture", "cross-vxlan", "--inventory", "hosts.yaml"],
+            2,
+            "INVENTORY: this is for PROVIDER=ssh; seen: PROVIDER=lab; leave INVENTORY out, or name that provider",
+            id="inventory-for-the-lab",
+        ),
+        pytest.param(
+            ["report", "--recording", "nowhere", "--provider", "ssh"],
+            2,
+            "PROVIDER: a recording is read, and nothing is asked; seen: ssh; leave PROVIDER out",
+            id="provider-for-a-recording",
+        ),
+        pytest.param(
             ["publish", "cross-vxlan"],
             2,
             "WIKI: not given; make publish SCENARIO=<name> WIKI=<git address or folder>",

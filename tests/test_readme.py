@@ -15,6 +15,7 @@ import pytest
 
 from calico_lab import errors
 from calico_lab.cli import main
+from calico_lab.cluster.inventory import Inventory
 from calico_lab.run import BUNDLED
 from calico_lab.scenario import Scenario
 
@@ -29,14 +30,15 @@ def blocks(language: str) -> list[str]:
 
 COMMANDS = list(dict.fromkeys(line for block in blocks("sh") for line in block.splitlines()))
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
-(SCENARIO,) = blocks("yaml")
+SCENARIO = next(block for block in blocks("yaml") if "scenario:" in block)
+INVENTORY = next(block for block in blocks("yaml") if "address:" in block)
 
 
 def takes_minutes(command: str) -> bool:
     """Whether it brings the lab up, works on the whole project, or serves until it is stopped."""
     target = command.split()[1] if command.startswith("make ") else ""
     records = target == "report" and not re.search(r"PROVIDER=replay|RECORDING=", command)
-    return records or target in {"matrix", "sweep", "lab", "test", "check", "fix", "bench"}
+    return records or target in {"capture", "matrix", "sweep", "lab", "test", "check", "fix", "bench"}
 
 
 @pytest.fixture
@@ -90,8 +92,11 @@ def test_the_target_reads_the_variables(command: str) -> None:
     target, *variables = shlex.split(command)[1:]
     recipe = re.search(rf"^{target}:.*\n(?:\t.*\n)+", MAKEFILE, re.MULTILINE)
     assert recipe is not None
+    macro = re.search(r"^provider = (.*)$", MAKEFILE, re.MULTILINE)
+    assert macro is not None
+    text = recipe[0].replace("$(provider)", macro[1])
     names = [variable.partition("=")[0] for variable in variables]
-    assert [name for name in names if not re.search(rf"[,( ]{name}[,) ]", recipe[0])] == []
+    assert [name for name in names if not re.search(rf"[,( ]{name}[,) ]", text)] == []
 
 
 @pytest.mark.parametrize("command", [each for each in MAKE if "SCENARIO=" in each])
@@ -104,6 +109,13 @@ def test_the_scenario_can_be_read(command: str, checkout: Path, monkeypatch: pyt
 
 def test_the_scenario_is_about_twenty_lines() -> None:
     assert len(SCENARIO.splitlines()) <= 22
+
+
+def test_the_inventory_can_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "hosts.yaml"
+    file.write_text(INVENTORY, encoding="utf-8")
+    names = [machine.name for machine in Inventory.load(file).nodes]
+    assert names == [node.name for node in Scenario.load("cross-vxlan").nodes]
 
 
 def test_the_fields_are_those_of_summary_json(checkout: Path) -> None:
