@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,12 @@ def test_a_file_is_replaced_or_left(tmp_path: Path) -> None:
     assert bytes_below(tmp_path) == {"summary.json": b"old"}
     write_atomically(path, b"new")
     assert bytes_below(tmp_path) == {"summary.json": b"new"}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600], ids=oct)
+def test_a_file_is_for_whom_it_is_meant(tmp_path: Path, mode: int) -> None:
+    write_atomically(tmp_path / "file", b"", mode)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
 
 
 # ---------------------------------------------------------------------- unchanged or refused
