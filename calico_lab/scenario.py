@@ -27,6 +27,7 @@ __all__ = [
     "Expected",
     "Found",
     "Internet",
+    "McksPlace",
     "Node",
     "NodeGroup",
     "Pod",
@@ -181,6 +182,15 @@ class Probes(Part):
     command_timeout_s: float = Field(default=20.0, gt=0, le=600)
 
 
+class McksPlace(Part):
+    """Where MCKS is, for those who do not say so in the environment or in cbctl's file."""
+
+    url: str | None = None
+    namespace: str | None = None
+    context: str | None = None
+    """A context of cbctl's file, for what the other two leave open."""
+
+
 class Expected(Part):
     """What the result should be, to be compared with the measurement and never fed into it."""
 
@@ -283,6 +293,7 @@ class Scenario(Part):
     """MCKS puts the public IP on the NIC as a /32 alias (cb-mcks, src/scripts/bootstrap.sh)."""
     internet: Internet = Internet()
     probes: Probes = Probes()
+    mcks: McksPlace | None = None
     expected: Expected | None = None
 
     # ------------------------------------------------------------------ reading
