@@ -1,0 +1,57 @@
+"""An MCKS for a test, and a client of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from calico_lab.cluster.mcks import Mcks
+from calico_lab.cluster.mcks_config import Server
+from calico_lab.cluster.ownership import Records
+from calico_lab.cluster.waiting import Patience
+from tests.cluster.mcks_double import NAMESPACE, RELEASES, McksDouble, serving
+
+Client = Callable[..., Mcks]
+
+
+@pytest.fixture
+def start_double() -> Iterator[Callable[[str], McksDouble]]:
+    """Start an MCKS of a release."""
+    with ExitStack() as ends:
+        yield lambda release: ends.enter_context(serving(McksDouble(RELEASES[release])))
+
+
+@pytest.fixture
+def double(start_double: Callable[[str], McksDouble]) -> McksDouble:
+    """The latest release."""
+    return start_double("v0.7.2")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    """A client of a double, with its records in the test's folder: ``client(double, progress)``."""
+
+    def make(
+        double: McksDouble,
+        progress: Callable[[str], None] = lambda text: None,
+        *,
+        url: str | None = None,
+        namespace: str = NAMESPACE,
+        whole_s: float = 20.0,
+    ) -> Mcks:
+        server = Server(url or double.url, namespace)
+        patience = Patience(poll_s=0.01, whole_s=whole_s, silent_s=5.0, settle_s=0.05)
+        return Mcks(server, Records(tmp_path / "clusters"), patience=patience, progress=progress)
+
+    return make
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of 127.0.0.1 where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
