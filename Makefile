@@ -9,7 +9,7 @@ option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
 each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
-unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM \
+unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM DO \
     INVENTORY TRUST
 
 # Which cluster, and how to get at it.
@@ -19,7 +19,7 @@ provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTOR
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report capture remedies import matrix sweep publish lab doctor test check fix bench lock clean
+.PHONY: help list report capture remedies import matrix sweep publish cluster lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -48,6 +48,9 @@ sweep: $(READY) $(lab_packages) ## measure SCENARIO=name with PARAM=key and VALU
 
 publish: $(READY) ## send the report of SCENARIO=name to WIKI=git address or folder
 	@$(PYTHON) -m calico_lab publish $(call option,,SCENARIO) $(call option,--wiki,WIKI)
+
+cluster: $(READY) ## clusters of MCKS: DO="create|list|show|nodes|key|kubeconfig|add|remove|delete [NAME] ..." [SCENARIO=name]
+	@$(PYTHON) -m calico_lab cluster $(call each,,DO) $(call option,--scenario,SCENARIO)
 
 # JupyterLab refuses to run as root, the usual user of a container, unless told that it may.
 lab: $(READY) ## open the notebooks in JupyterLab

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from . import doctor
+from . import cluster_cli, doctor
 from .errors import CalicoLabError, InputError, ReportError
 from .scenario import PARAMS, Scenario, names
 
@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CalicoLabError as error:
         _ERR.print(f"calico_lab: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
-    except KeyboardInterrupt:
-        _ERR.print("calico_lab: stopped; the lab is gone and an older recording is as it was", style="bold red")
+    except KeyboardInterrupt as stopped:
+        said = str(stopped) or "stopped; the lab is gone and an older recording is as it was"
+        _ERR.print(f"calico_lab: {said}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 130
     return 0
 
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     publish = verb("publish", _publish, "send a scenario's report to a git wiki")
     publish.add_argument("scenario", nargs="?")
     publish.add_argument("--wiki", help="git address, or a folder with a work tree")
+    cluster_cli.add_verbs(verbs.add_parser("cluster", help="clusters of MCKS", description="Clusters of MCKS."))
     clean = verb("clean", _clean, "empty outputs/")
     clean.add_argument("--recordings", action="store_true", help="delete recordings too")
     return parser

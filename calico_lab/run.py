@@ -16,6 +16,7 @@ from .calico import counterpart
 from .capture import record
 from .cluster import Cluster
 from .cluster.lab import LabCluster
+from .cluster.ownership import CLUSTERS
 from .errors import InputError, RecordingError
 from .kernel import Kernel
 from .page import Language
@@ -232,9 +233,14 @@ def write_report(
 
 
 def clean(outputs: Path = OUTPUTS, *, recordings: bool = False) -> list[Path]:
-    """Remove what runs left under outputs/, keeping recordings unless told otherwise; returns what was removed."""
+    """Remove what runs left under outputs/, keeping recordings unless told otherwise; returns what was removed.
+
+    The records of clusters that were made (`cluster.ownership`) always stay: without them nobody could delete those.
+    """
     removed = []
     for entry in sorted(outputs.glob("*/*")):
+        if entry.parent.name == CLUSTERS.name:
+            continue
         if entry.name in ("recording", "comparison", "recordings", "remedies") and not recordings:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

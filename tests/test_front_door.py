@@ -86,6 +86,8 @@ COMMANDS = {
         ["sweep", "cross-canal", "--param", "latency_ms", "--values", "1,5,20"],
     ),
     "publish": ("publish SCENARIO=cross-vxlan WIKI=../wiki", ["publish", "cross-vxlan", "--wiki", "../wiki"]),
+    "cluster": ("cluster DO=list", ["cluster", "list"]),
+    "cluster-nothing": ("cluster", ["cluster"]),
     "clean": ("clean", ["clean"]),
     "clean-recordings-not-quite": ("clean RECORDINGS=no", ["clean"]),
     "clean-recordings": ("clean RECORDINGS=yes", ["clean", "--recordings"]),
@@ -106,6 +108,15 @@ def test_several_settings_are_passed_one_by_one(ready: Path) -> None:
 def test_several_scenarios_are_passed_one_by_one(ready: Path) -> None:
     made = run("make", "matrix", "SCENARIOS=cross-bgp my-vxlan.yaml", cwd=ready)
     assert made.stdout.splitlines()[3:] == ["<cross-bgp>", "<my-vxlan.yaml>"]
+
+
+def test_what_to_do_with_a_cluster_is_passed_word_by_word(ready: Path) -> None:
+    made = run("make", "cluster", "DO=create cb-cluster --cni $(shell touch hit)", "SCENARIO=it's", cwd=ready)
+    assert made.stdout.splitlines()[3:] == [
+        *("<create>", "<cb-cluster>", "<--cni>", "<$(shell>", "<touch>", "<hit)>"),
+        *("<--scenario>", "<it's>"),
+    ]
+    assert not (ready / "hit").exists()
 
 
 @pytest.mark.parametrize(

@@ -120,5 +120,15 @@ def test_clean_removes_recordings_when_told(outputs: Path) -> None:
     assert [path.name for path in outputs.iterdir()] == [".gitignore"]
 
 
+@pytest.mark.parametrize("recordings", [False, True])
+def test_clean_keeps_what_is_known_of_clusters(outputs: Path, recordings: bool) -> None:
+    """Without it nobody could delete them."""
+    made = outputs / "clusters/cb-cluster/made.json"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    clean(outputs, recordings=recordings)
+    assert made.is_file()
+
+
 def test_clean_of_what_is_clean_does_nothing(tmp_path: Path) -> None:
     assert clean(tmp_path / "outputs") == []
