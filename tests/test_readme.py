@@ -35,10 +35,10 @@ INVENTORY = next(block for block in blocks("yaml") if "address:" in block)
 
 
 def takes_minutes(command: str) -> bool:
-    """Whether it brings the lab up, works on the whole project, or serves until it is stopped."""
+    """Whether it brings the lab or a cluster up, works on the whole project, or serves until it is stopped."""
     target = command.split()[1] if command.startswith("make ") else ""
     records = target == "report" and not re.search(r"PROVIDER=replay|RECORDING=", command)
-    return records or target in {"capture", "matrix", "sweep", "lab", "test", "check", "fix", "bench"}
+    return records or target in {"capture", "matrix", "sweep", "cluster", "lab", "test", "check", "fix", "bench"}
 
 
 @pytest.fixture
