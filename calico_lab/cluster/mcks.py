@@ -24,7 +24,7 @@ from .mcks_request import CNI, KUBERNETES, cluster_request, nodes_request, versi
 from .ownership import Made, Records, new_mark
 from .waiting import Patience, Seen, see_through
 
-__all__ = ["SSH_USER", "Access", "Machine", "Mcks", "McksCluster", "McksNode"]
+__all__ = ["SSH_USER", "ClusterAccess", "MachineAccess", "Mcks", "McksCluster", "McksNode"]
 
 SSH_USER = "cb-user"
 """MCKS's login on every node (cb-ladybug, src/core/tumblebug/types.go)."""
@@ -97,7 +97,7 @@ class McksCluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineAccess:
     """How to reach a node of a cluster.
 
     Attributes
@@ -126,11 +126,11 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClusterAccess:
     """What a review of a cluster needs: its machines, and the file that opens its API."""
 
     cluster: str
-    machines: tuple[Machine, ...]
+    machines: tuple[MachineAccess, ...]
     kubeconfig: Path
 
 
@@ -235,7 +235,7 @@ class Mcks:
             )
         return self.records.write_secret(name, "kubeconfig", renamed(text, name))
 
-    def access(self, name: str) -> Access:
+    def access(self, name: str) -> ClusterAccess:
         """Everything that a review needs of a complete cluster, with its files written."""
         cluster = self.cluster(name)
         incomplete = [node.name for node in cluster.nodes if node.public_ip is None]
@@ -246,7 +246,7 @@ class Mcks:
                 seen=f"phase {cluster.phase}" + (f", no public IP: {', '.join(incomplete)}" if incomplete else ""),
             )
         machines = tuple(
-            Machine(
+            MachineAccess(
                 name=node.name,
                 role=node.role,
                 csp=node.csp,
@@ -259,7 +259,7 @@ class Mcks:
             )
             for node in cluster.nodes
         )
-        return Access(name, machines, self.save_kubeconfig(name))
+        return ClusterAccess(name, machines, self.save_kubeconfig(name))
 
     # ------------------------------------------------------------------ making
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from calico_lab.cluster.mcks import Access, Machine, Mcks, McksCluster, McksNode
+from calico_lab.cluster.mcks import ClusterAccess, MachineAccess, Mcks, McksCluster, McksNode
 from calico_lab.cluster.mcks_request import cluster_request
 from calico_lab.errors import CalicoLabError, InputError, ScenarioError
 from calico_lab.scenario import Scenario
@@ -509,14 +509,14 @@ def test_access_is_all_that_a_review_needs(
     folder = mcks.records.folder(NAME)
     leader, worker = (node["name"] for node in double.clusters[NAME]["nodes"])
     private = ["192.168.10.10", "192.168.29.10"] if release == "v0.7.2" else [None, None]
-    assert mcks.access(NAME) == Access(
+    assert mcks.access(NAME) == ClusterAccess(
         NAME,
         (
-            Machine(
+            MachineAccess(
                 *(leader, "control-plane", "aws", "ap-northeast-1", "ap-northeast-1a"),
                 *("52.199.85.10", private[0], "cb-user", folder / f"{leader}.pem"),
             ),
-            Machine(
+            MachineAccess(
                 *(worker, "worker", "gcp", "asia-northeast1", "asia-northeast1-a"),
                 *("34.146.125.10", private[1], "cb-user", folder / f"{worker}.pem"),
             ),
