@@ -43,16 +43,16 @@ def test_an_answer_ends_the_wait() -> None:
 
 def test_a_refusal_that_comes_during_a_look_is_one() -> None:
     looking = threading.Event()
+    asking: list[threading.Thread] = []
 
     def refuse() -> None:
+        asking.append(threading.current_thread())
         assert looking.wait(10)
         raise RefusedError(500, "in trouble")
 
     def look() -> Seen:
         looking.set()
-        for thread in threading.enumerate():
-            if thread.daemon and thread is not threading.current_thread():
-                thread.join(10)
+        asking[0].join(10)
         return GOING
 
     with pytest.raises(RefusedError) as error:
