@@ -10,7 +10,7 @@ each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
 unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM DO \
-    INVENTORY TRUST
+    INVENTORY TRUST A B
 
 # Which cluster, and how to get at it.
 provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTORY) $(if $(filter first-use,$(value TRUST)),--trust-first-use)
@@ -19,7 +19,7 @@ provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTOR
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report capture remedies import matrix sweep publish cluster lab doctor test check fix bench lock clean
+.PHONY: help list report capture remedies import compare matrix sweep publish cluster lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -39,6 +39,9 @@ remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in lab
 
 import: $(READY) ## make a recording for SCENARIO=name of what was captured by hand: FROM=folder with <node>/<command>.txt
 	@$(PYTHON) -m calico_lab import $(call option,,SCENARIO) $(call option,--from,FROM)
+
+compare: $(READY) ## compare two recordings by their facts: A=folder or scenario B=folder or scenario [LANG_REPORT=ko|en]
+	@$(PYTHON) -m calico_lab compare $(call option,--a,A) $(call option,--b,B) $(call option,--lang,LANG_REPORT)
 
 matrix: $(READY) $(lab_packages) ## review all scenarios side by side [SCENARIOS="name ..."] [RESUME=yes] [DASK=address] [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab matrix $(call each,,SCENARIOS) $(call option,--lang,LANG_REPORT) $(call option,--dask,DASK) $(if $(filter yes,$(value RESUME)),--resume)

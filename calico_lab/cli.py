@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     imported = verb("import", _import, "make a recording of a folder of command outputs")
     imported.add_argument("scenario", nargs="?")
     imported.add_argument("--from", dest="source", type=Path, help="a folder with a folder a node")
+    compared = verb("compare", _compare, "compare two recordings by their facts")
+    for side in ("a", "b"):
+        compared.add_argument(f"--{side}", help="a recording's folder, or a scenario's name")
+    compared.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
     verb("list", _list, "list the scenarios")
     verb("doctor", _doctor, "what this machine has, lacks and can do")
     publish = verb("publish", _publish, "send a scenario's report to a git wiki")
@@ -269,6 +273,30 @@ def _import(options: argparse.Namespace) -> None:
     from_folder(scenario, options.source, folder)
     shown = _shortest(folder)
     _OUT.print(f"{shown}; now: make report RECORDING={shown}", highlight=False, soft_wrap=True)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    for side in ("a", "b"):
+        if not getattr(options, side):
+            raise InputError(
+                "not given", where=side.upper(), todo="make compare A=<folder or scenario> B=<folder or scenario>"
+            )
+    from . import run
+    from .kernel import Kernel
+
+    with _progress() as progress, Kernel() as kernel:
+        progress("report", 0, 0)
+        comparison, written = run.compare(options.a, options.b, language=options.lang, kernel=kernel)
+    differing = comparison.table[comparison.table["status"] == "differs"]
+    if not differing.empty:
+        _print_table(
+            differing[["subject", "fact", "a", "b"]].rename(
+                columns={side.lower(): f"{side}: {name}" for side, name in comparison.names.items()}
+            )
+        )
+    _OUT.print(comparison.headline.replace("**", ""), soft_wrap=True, highlight=False, markup=False)
+    for path in (written.html, written.markdown):
+        _OUT.print(_shortest(path), soft_wrap=True, highlight=False)
 
 
 def _list(_: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from . import plot
 from .audit import Measured, audit
 from .calico import environment, install_commands, mode, node_address, tunnel
-from .checks import CAUSES, RULES, Finding, Verdict, check, findings_table, gaps, verdict
+from .checks import CAUSES, RULES, Finding, Verdict, agrees, check, findings_table, gaps, verdict
 from .clouds import CLOUDS
 from .fixes import FIXES, applicable, changed
 from .page import Block, Language, Page
@@ -73,15 +73,7 @@ class Review:
     @cached_property
     def agrees(self) -> bool | None:
         """Whether the measurement is what the scenario expects; None where it expects nothing."""
-        expected = self.expected
-        if expected is None:
-            return None
-        measured = self.verdict
-        return (expected.installed, expected.ping, expected.cause) == (
-            measured.installed,
-            measured.ping,
-            measured.cause,
-        )
+        return agrees(self.verdict, self.expected)
 
     def summary(self) -> dict[str, Any]:
         """What other programs read: the design's summary.json."""

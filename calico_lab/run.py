@@ -17,6 +17,7 @@ from .capture import record
 from .cluster import Cluster
 from .cluster.lab import LabCluster
 from .cluster.ownership import CLUSTERS
+from .compare import Comparison
 from .errors import InputError, RecordingError
 from .kernel import Kernel
 from .page import Language
@@ -30,8 +31,11 @@ __all__ = [
     "Connect",
     "Observed",
     "clean",
+    "compare",
+    "find_recording",
     "observe",
     "observe_on",
+    "open_comparison",
     "open_review",
     "recorded",
     "replay",
@@ -230,6 +234,62 @@ def write_report(
     )
     review.write_summary(folder / "summary.json")
     return review, written
+
+
+def find_recording(text: str) -> tuple[Path, str]:
+    """A recording and what to call it: a folder, a folder that has one, or the name of a scenario.
+
+    A scenario's is the one under ``outputs/``, else the one that comes with the tool.
+
+    Raises
+    ------
+    RecordingError
+        If there is none.
+    """
+    given = Path(text)
+    named = [base / text / "recording" for base in (OUTPUTS, BUNDLED)] if given.name == text else []
+    for folder in (given, given / "recording", *named):
+        if (folder / "manifest.json").is_file():
+            above = folder.resolve().parent.name
+            called = {"recording": above, "comparison": f"{above}-comparison"}
+            return folder, called.get(folder.name, folder.resolve().name)
+    have = {path.parent.parent.name for base in (OUTPUTS, BUNDLED) for path in base.glob("*/recording/manifest.json")}
+    raise RecordingError(
+        "no recording here",
+        where=text,
+        seen="no manifest.json",
+        todo=f"name a recording's folder, or a scenario that has one: {', '.join(sorted(have))}",
+    )
+
+
+def open_comparison(a: str, b: str, language: Language = "ko") -> Comparison:
+    """Two recordings side by side, each as `find_recording` finds it."""
+    (folder_a, name_a), (folder_b, name_b) = find_recording(a), find_recording(b)
+    return Comparison(folder_a, folder_b, name_a, name_b, language)
+
+
+def compare(
+    a: str, b: str, outputs: Path = OUTPUTS, *, language: Language = "ko", kernel: Kernel | None = None
+) -> tuple[Comparison, report.Report]:
+    """Compare two recordings and write ``compare-<a>-<b>/compare.html``, ``.md`` and ``.ipynb``.
+
+    Raises
+    ------
+    RecordingError
+        If a recording is not there or damaged; nothing is written then.
+    """
+    comparison = open_comparison(a, b, language)
+    found = {side: str(review.recording.folder.resolve()) for side, review in comparison.reviews.items()}
+    written = report.write(
+        REVIEW.with_name("compare.ipynb"),
+        {"a": found["A"], "b": found["B"], "language": language},
+        outputs / f"compare-{comparison.names['A']}-{comparison.names['B']}",
+        language=language,
+        title=comparison.title,
+        name="compare",
+        kernel=kernel,
+    )
+    return comparison, written
 
 
 def clean(outputs: Path = OUTPUTS, *, recordings: bool = False) -> list[Path]:

@@ -28,6 +28,8 @@ BEHIND_THE_WAIST = sorted(
         "calico_lab.calico",
         "calico_lab.clouds",
         "calico_lab.commands",
+        "calico_lab.compare",
+        "calico_lab.facts",
         "calico_lab.fixes",
         "calico_lab.overview",
         "calico_lab.page",

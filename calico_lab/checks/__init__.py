@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from ..calico import mode, tunnel
+from ..scenario import Expected
 from ..tables import Tables
 from . import bgp, host, mtu, outcome, routes, tunnels, wire  # noqa: F401  (for the rules that they register)
 from .findings import MODES_OF, RULES, Finding, Result, Words
 from .shared import line_of
 
-__all__ = ["CAUSES", "RULES", "Finding", "Verdict", "check", "findings_table", "gaps", "verdict"]
+__all__ = ["CAUSES", "RULES", "Finding", "Verdict", "agrees", "check", "findings_table", "gaps", "verdict"]
 
 CAUSES = (
     "duplicate-address",
@@ -98,6 +99,14 @@ def verdict(findings: list[Finding], tables: Tables) -> Verdict:
     asked = False in (installed, ping) or "path-mtu" in failed
     cause = next((rule for rule in CAUSES if rule in failed), None) if asked else None
     return Verdict(installed, ready, ping, cause)
+
+
+def agrees(measured: Verdict, expected: Expected | None) -> bool | None:
+    """Whether a verdict is what a scenario expects; None where it expects nothing."""
+    if expected is None:
+        return None
+    wanted = (expected.installed, expected.ping, expected.cause)
+    return wanted == (measured.installed, measured.ping, measured.cause)
 
 
 def gaps(findings: list[Finding], tables: Tables) -> pd.DataFrame:
