@@ -37,7 +37,7 @@ capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document 
 remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)
 
-import: $(READY) ## make a recording for SCENARIO=name of what was captured by hand: FROM=folder with <node>/<command>.txt
+import: $(READY) ## make a recording for SCENARIO=name of what was captured by hand: FROM=folder with <node>/<command>.txt, or a bundle of calicoctl (.tar.gz or folder)
 	@$(PYTHON) -m calico_lab import $(call option,,SCENARIO) $(call option,--from,FROM)
 
 compare: $(READY) ## compare two recordings by their facts: A=folder or scenario B=folder or scenario [LANG_REPORT=ko|en]

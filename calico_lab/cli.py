@@ -92,9 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     remedies = verb("remedies", _remedies, "apply each remedy to a lab of its own and measure again")
     remedies.add_argument("scenario", nargs="?")
     remedies.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
-    imported = verb("import", _import, "make a recording of a folder of command outputs")
+    imported = verb("import", _import, "make a recording of what was captured by hand")
     imported.add_argument("scenario", nargs="?")
-    imported.add_argument("--from", dest="source", type=Path, help="a folder with a folder a node")
+    imported.add_argument(
+        "--from", dest="source", type=Path, help="a folder with a folder a node, or calicoctl's bundle"
+    )
     compared = verb("compare", _compare, "compare two recordings by their facts")
     for side in ("a", "b"):
         compared.add_argument(f"--{side}", help="a recording's folder, or a scenario's name")
@@ -264,14 +266,17 @@ def _remedies(options: argparse.Namespace) -> None:
 def _import(options: argparse.Namespace) -> None:
     if not options.scenario or not options.source:
         missing = "SCENARIO" if not options.scenario else "FROM"
-        raise InputError("not given", where=missing, todo="make import SCENARIO=<name> FROM=<folder>")
+        raise InputError("not given", where=missing, todo="make import SCENARIO=<name> FROM=<folder or bundle>")
     scenario = Scenario.load(options.scenario)
     from . import run
-    from .imports import from_folder
+    from .imports import import_outputs
 
     folder = run.OUTPUTS / scenario.name / "recording"
-    from_folder(scenario, options.source, folder)
+    recording = import_outputs(scenario, options.source, folder)
     shown = _shortest(folder)
+    ignored = recording.manifest["facts"].get("ignored", [])
+    if ignored:
+        _OUT.print(f"{len(recording.captures)} outputs; {len(ignored)} other files of the bundle are not read")
     _OUT.print(f"{shown}; now: make report RECORDING={shown}", highlight=False, soft_wrap=True)
 
 

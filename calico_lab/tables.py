@@ -477,11 +477,21 @@ class Tables:
         return index.get(tuple(values.values()), [])
 
     def other_backend(self, node: str) -> tuple[str, str] | None:
-        """Where ``iptables-save`` warned that the other backend has tables too, and that backend: legacy or nft."""
+        """Where the other iptables backend's tables show, and that backend: legacy or nft.
+
+        ``iptables-save`` warns of them; where each backend was asked by itself, they are there to be seen.
+        """
         for capture in self.recording.captures:
-            if (capture.node, capture.command) == (node, "iptables-save"):
-                warning = re.search(r"# Warning: iptables-(legacy|nft) tables present", capture.stderr)
-                return (capture.path, warning[1]) if warning else None
+            if capture.node != node:
+                continue
+            if capture.command == "iptables-save":
+                told = f"{capture.stderr}\n{self.recording.text(capture)}"  # a bundle has both outputs in one file
+                warning = re.search(r"^# Warning: iptables-(legacy|nft) tables present", told, re.MULTILINE)
+                if warning:
+                    return capture.path, warning[1]
+            own = re.fullmatch(r"iptables-(legacy|nft)-save", capture.command)
+            if own and any(rule.spec is not None for rule in self._read[node, capture.command][2]):
+                return capture.path, own[1]
         return None
 
     def unread(self, node: str, command: str) -> str | None:

@@ -10,7 +10,7 @@ from ..tables import Tables
 
 __all__ = ["ANY_RULE", "BIRD", "MODES", "MODES_OF", "RULES", "VXLAN", "Finding", "Result", "Rule", "Words", "rule"]
 
-ANY_RULE = frozenset({"no-data", "no-device", "no-peer-device", "no-entry"})
+ANY_RULE = frozenset({"no-data", "no-details", "no-device", "no-peer-device", "no-entry"})
 """Cases whose sentence is the same for every rule, under ``finding.any``."""
 
 MODES = frozenset({"vxlan", "canal", "bird"})

@@ -190,7 +190,7 @@ def _rp_filter(tables: Tables, node: str, interface: str) -> tuple[Any, bool]:
 @rule("checksum-offload", modes=VXLAN)
 def checksum_offload(tables: Tables) -> Iterator[Finding]:
     """On an old kernel a NIC may spoil the checksum of a translated tunnel packet; Felix turns the offload off."""
-    for node, device in tunnels(tables):
+    for node, device in tunnels(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue

@@ -40,6 +40,7 @@ __all__ = [
     "tunnel_ip",
     "tunnel_pairs",
     "tunnels",
+    "without_details",
 ]
 
 
@@ -65,8 +66,9 @@ def skip(node: str, tables: Tables, command: str, *, at: str | None = None) -> F
 
 
 def line_of(tables: Tables, command: str) -> str:
-    """The line to type for a capture: as it was recorded, else as it would be."""
-    asked = tables.where("captures", command=command)
+    """The line to type for a capture: as it was recorded, else as it would be. Who imports may have asked for less."""
+    imported = "imported" in tables.recording.manifest["facts"]
+    asked = [] if imported else tables.where("captures", command=command)
     return str(asked[0].run) if asked else by_hand(command, tables.scenario)
 
 
@@ -88,8 +90,23 @@ def detail_of(device: Any) -> str:
     return evidence(device, device.detail_line)
 
 
-def tunnels(tables: Tables) -> Iterator[tuple[Any, Any]]:
-    """Every node with its tunnel device, or with the finding that there is nothing to look at."""
+def without_details(node: str, device: Any, tables: Tables, *, at: str | None = None) -> Finding | None:
+    """The finding that a device was shown without ``-d``, so that it is not known what its tunnel is like; or None."""
+    if not pd.isna(device.detail_line):
+        return None
+    wants = ((at or node, "ip-link"),)
+    return Finding(node, "no-details", {"device": device.name}, (evidence(device),), line_of(tables, "ip-link"), wants)
+
+
+def tunnels(tables: Tables, *, details: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Every node with its tunnel device, or with the finding that there is nothing to look at.
+
+    Parameters
+    ----------
+    tables : Tables
+    details : bool
+        Whether the rule looks at what ``ip -d`` alone shows: a device without it gives `without_details`.
+    """
     for node in nodes_of(tables):
         device = device_of(tables, node.name)
         if tables.unread(node.name, "ip-link"):
@@ -97,12 +114,12 @@ def tunnels(tables: Tables) -> Iterator[tuple[Any, Any]]:
         elif device is None:
             yield node, Finding(node.name, "no-device", {"device": tunnel(tables.scenario.cni).device})
         else:
-            yield node, device
+            yield node, (details and without_details(node.name, device, tables)) or device
 
 
-def tunnel_pairs(tables: Tables) -> Iterator[tuple[Any, Any, Any]]:
+def tunnel_pairs(tables: Tables, *, details: bool = False) -> Iterator[tuple[Any, Any, Any]]:
     """Every node with its device (as `tunnels` has it) and every peer."""
-    for node, device in tunnels(tables):
+    for node, device in tunnels(tables, details=details):
         for peer in nodes_of(tables):
             if peer.name != node.name:
                 yield node, peer, device
@@ -175,8 +192,12 @@ def shown_route(route: Any) -> str:
 
 
 def first_pod(tables: Tables, node: str) -> str:
-    """Address of the node's first pod."""
-    return str(tables.where("pods", node=node)[0].address)
+    """Address of the node's first pod; where no pod is known, the one that a first pod of the block would get."""
+    pods = tables.where("pods", node=node)
+    if pods:
+        return str(pods[0].address)
+    (own,) = tables.where("nodes", name=node)
+    return str(ipaddress.ip_network(own.block)[1])
 
 
 def counters_of(tables: Tables, node: str, device: str) -> Any:

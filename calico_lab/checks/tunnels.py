@@ -32,6 +32,7 @@ from .shared import (
     tunnel_ip,
     tunnel_pairs,
     tunnels,
+    without_details,
 )
 
 
@@ -61,7 +62,7 @@ def device_present(tables: Tables) -> Iterator[Finding]:
 @rule("parent-device", modes=VXLAN)
 def parent_device(tables: Tables) -> Iterator[Finding]:
     """The interface that the device was made on has the device's local address, as Felix and flannel choose it."""
-    for node, device in tunnels(tables):
+    for node, device in tunnels(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue
@@ -82,7 +83,7 @@ def parent_device(tables: Tables) -> Iterator[Finding]:
 @rule("stale-device", modes=frozenset({"vxlan"}))
 def stale_device(tables: Tables) -> Iterator[Finding]:
     """The device's local address is the annotation's; Felix does not make a device anew when that changes later."""
-    for node, device in tunnels(tables):
+    for node, device in tunnels(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue
@@ -132,13 +133,16 @@ def mac_agreement(tables: Tables) -> Iterator[Finding]:
 @rule("vni-port", modes=VXLAN)
 def vni_port(tables: Tables) -> Iterator[Finding]:
     """Both ends of the tunnel use the same VNI and UDP port."""
-    for node, peer, device in tunnel_pairs(tables):
+    for node, peer, device in tunnel_pairs(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue
         theirs = device_of(tables, peer.name)
         if theirs is None:
             yield no_peer_device(node, peer, device, tables)
+            continue
+        if undecided := without_details(node.name, theirs, tables, at=peer.name):
+            yield undecided
             continue
         agree = (device.vni, device.dstport) == (theirs.vni, theirs.dstport)
         values = {
@@ -178,7 +182,7 @@ def fdb_destination(tables: Tables) -> Iterator[Finding]:
 @rule("local-address", modes=VXLAN)
 def local_address(tables: Tables) -> Iterator[Finding]:
     """The tunnel's own address is on some interface; else the kernel sends nothing and counts carrier errors."""
-    for node, device in tunnels(tables):
+    for node, device in tunnels(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue
@@ -212,7 +216,7 @@ def outer_source(tables: Tables) -> Iterator[Finding]:
 
     A cloud with 1:1 NAT and a source check knows a NIC by its private address only (`clouds`).
     """
-    for node, device in tunnels(tables):
+    for node, device in tunnels(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue
@@ -257,7 +261,7 @@ def allow_list(tables: Tables) -> Iterator[Finding]:
 
     Felix accepts VXLAN from the addresses of its set and drops all other (felix/rules/static.go).
     """
-    for node, peer, device in tunnel_pairs(tables):
+    for node, peer, device in tunnel_pairs(tables, details=True):
         if isinstance(device, Finding):
             yield device
             continue

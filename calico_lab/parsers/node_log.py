@@ -7,7 +7,7 @@ line    int             1-based line the message begins on
 time    str | None      "2022-04-29 05:12:34.567", in the node's clock
 level   str | None      DEBUG, INFO, WARNING, ERROR, FATAL, PANIC; None for a plain line
 pid     int | None
-source  str | None      "felix/vxlan_mgr.go 496": file and line
+source  str | None      "felix/vxlan_mgr.go 496": file and line; "cni-installer/<nil> <nil>" has neither
 message str             with its fields (``error=...``); continuation lines follow after a newline
 ======= ========== ==== ==========================================================================
 
@@ -27,7 +27,8 @@ __all__ = ["Row", "parse"]
 
 _DATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} .*")
 _CALICO = re.compile(
-    r"(?P<time>\S+ \S+) \[(?P<level>[A-Z]+)\]\[(?P<pid>[0-9]+)(?:/[0-9]+)?\] (?P<source>\S+ [0-9]+): (?P<message>.*)"
+    r"(?P<time>\S+ \S+) \[(?P<level>[A-Z]+)\]\[(?P<pid>[0-9]+)(?:/[0-9]+)?\] "
+    r"(?P<source>\S+ (?:[0-9]+|<nil>)): (?P<message>.*)"
 )
 
 
