@@ -79,6 +79,18 @@ def _flannels_local_is_private(measured: Sequence[Measured]) -> tuple[bool, Meas
     return None
 
 
+def _flannel_sends_to_public(measured: Sequence[Measured]) -> tuple[bool, Measured, tuple[str, ...]] | None:
+    for one in measured:
+        if one.plugin != "canal" or one.tables.scenario.topology != "cross":
+            continue
+        device = tunnel(one.tables.scenario.cni).device
+        sent = [entry for entry in one.tables.where("fdb", dev=device) if isinstance(entry.dst, str)]
+        if sent:
+            public = {node.public_ip for node in nodes_of(one.tables)}
+            return {entry.dst for entry in sent} <= public, one, tuple(map(evidence, sent))
+    return None
+
+
 def _pings(one: Measured) -> tuple[str, ...]:
     probes = one.tables.pings[one.tables.pings["via"] == "node"]
     return tuple(evidence(ping) for ping in rows(probes) if ping.outcome == "replies")
@@ -100,6 +112,15 @@ def _canal_works(measured: Sequence[Measured]) -> tuple[bool, Measured, tuple[st
     return None
 
 
+def _installs_with_bgp(measured: Sequence[Measured]) -> tuple[bool, Measured, tuple[str, ...]] | None:
+    """One recording of BGP with public node addresses that is ready is enough against it."""
+    for one in measured:
+        cni = one.tables.scenario.cni
+        if (one.plugin, cni.backend, cni.node_ip) == ("calico", "bird", "public") and one.verdict.installed:
+            return False, one, tuple(map(evidence, rows(one.tables.readiness)))
+    return None
+
+
 def _ready_without_bird(measured: Sequence[Measured]) -> tuple[bool, Measured, tuple[str, ...]] | None:
     """Ready although pods do not reach each other: with VXLAN, readiness asks Felix alone."""
     for one in measured:
@@ -111,9 +132,11 @@ def _ready_without_bird(measured: Sequence[Measured]) -> tuple[bool, Measured, t
 CONCLUSIONS: dict[str, Question] = {
     "internal-ip": _internal_ip_is_public,
     "flannel-local": _flannels_local_is_private,
+    "flannel-public": _flannel_sends_to_public,
     "l3-impossible": _calico_works_across,
     "cross-subnet": _calico_works_across,
     "only-single-private": _calico_works_across,
+    "bgp-public": _installs_with_bgp,
     "bird-liveness": _ready_without_bird,
     "canal": _canal_works,
 }

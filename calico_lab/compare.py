@@ -88,7 +88,7 @@ class Comparison:
                     "recording": self.names[side],
                     "scenario": review.scenario.name,
                     "provider": review.facts["provider"],
-                    "dated": review.facts["recorded"],
+                    "dated": None if review.imported else review.facts["recorded"],
                     "installed": review.verdict.installed,
                     "ping": review.verdict.ping,
                     "cause": review.cause,

@@ -67,6 +67,11 @@ class Review:
     # ------------------------------------------------------------------ the result
 
     @property
+    def imported(self) -> bool:
+        """Whether somebody else captured this: when, and how each command ended, is not known."""
+        return "imported" in self.recording.manifest["facts"]
+
+    @property
     def expected(self) -> Expected | None:
         return self.scenario.expected
 
@@ -145,7 +150,8 @@ class Review:
 
     def heading(self) -> Block:
         """Title, and where it comes from."""
-        return self._markdown(f"# {self.title}\n\n{self.words('review.subtitle', **self.facts)}")
+        subtitle = self.words("review.subtitle-imported" if self.imported else "review.subtitle", **self.facts)
+        return self._markdown(f"# {self.title}\n\n{subtitle}")
 
     def outcome(self) -> Block:
         """The verdict, in a box where there is one."""
@@ -156,11 +162,10 @@ class Review:
         """What stands in for what in this recording, and how its commands reached the nodes."""
         facts = self.recording.manifest["facts"]
         provider = self.facts["provider"] if self.facts["provider"] in ("lab", "ssh") else "other"
-        keys = [f"review.provider.{provider}", *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
+        own = "review.imported" if self.imported else f"review.provider.{provider}"
+        keys = [own, *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
             keys.insert(1, "review.machine.user-mode-linux")
-        if "imported" in facts:
-            keys.append("review.imported")
         if facts.get("latency_left_out"):
             keys.append("review.latency-left-out")
         if "transport" in facts:
@@ -168,6 +173,8 @@ class Review:
         notes = [self.words(key, **self.facts) for key in keys]
         if facts.get("silent"):
             notes.append(self.words("review.silent", nodes=", ".join(facts["silent"])))
+        if facts.get("ignored"):
+            notes.append(self.words("review.ignored", bundle=facts["bundle"], ignored=len(facts["ignored"])))
         return self.text("section.environment", notes="\n".join(f"* {note}" for note in notes))
 
     def _mark(self, value: bool | None) -> str:
@@ -244,7 +251,7 @@ class Review:
     def result(self) -> pd.DataFrame:
         """The document's result table for this scenario, with what was expected beside it."""
         ready = sorted(set(self.verdict.ready.values()))
-        note = "running" if self.verdict.installed else "not-ready"
+        note = {True: "running", False: "not-ready", None: "undecided"}[self.verdict.installed]
         return pd.DataFrame(
             [
                 {
@@ -331,6 +338,9 @@ class Review:
             for name, (frame, columns) in shown.items():
                 yield self.page.table(frame[frame["node"] == node], f"caption.{name}", columns, node=node)
 
+    def appendix_heading(self) -> Block:
+        return self.text("section.appendix-imported" if self.imported else "section.appendix")
+
     def cross_check_heading(self) -> Block:
         return self.text("section.cross-check-bgp" if mode(self.scenario.cni) == "bird" else "section.cross-check")
 
@@ -357,12 +367,24 @@ class Review:
 
     def gaps(self) -> Iterator[Block]:
         """What to capture next where a cause rule could not decide; nothing where all could."""
-        table = gaps(self.findings, self.tables)
-        if not table.empty:
-            yield self.text("section.gaps")
-            yield self.page.table(
-                table.assign(run=[f"`{line}`" for line in table["run"]]), None, ["run", "nodes", "rules"]
-            )
+        if not self._gaps.empty:
+            yield self.text("section.gaps", deciding=self._deciding())
+            lines = [f"`{line}`" for line in self._gaps["run"]]
+            yield self.page.table(self._gaps.assign(run=lines), None, ["run", "nodes", "rules"])
+
+    @cached_property
+    def _gaps(self) -> pd.DataFrame:
+        return gaps(self.findings, self.tables)
+
+    def _deciding(self) -> str:
+        """The commands that decide what has been seen to speak against a node; where nothing has, the first two."""
+        suspected = self._gaps[self._gaps["suspects"] > 0]
+        lines = " · ".join(f"`{line}`" for line in (self._gaps.head(2) if suspected.empty else suspected)["run"])
+        if suspected.empty:
+            return self.words("gaps.most", commands=lines)
+        rules = {finding.id for finding in self.findings if finding.case == "suspect"}
+        causes = ", ".join(self.words(f"cause.{rule}") for rule in CAUSES if rule in rules)
+        return self.words("gaps.suspected", commands=lines, causes=causes)
 
     def _shown_findings(self, findings: list[Finding]) -> pd.DataFrame:
         """Findings as a table for a page: the next command stands below the reason."""
@@ -448,7 +470,7 @@ class Review:
         """What remedies did, what each does and risks, and what a person types for it."""
         if self.remedies.empty:
             return
-        yield self.text("section.remedies")
+        yield self.text("section.remedies" if self._tried else "section.remedies-not-measured")
         yield self.page.table(self.remedies, "caption.remedies", ["remedy", "before", "after", "cause"])
         alone = self.remedies[self.remedies["changes"].notna()]
         yield self.page.table(alone, "caption.treatment", ["remedy", "changes", "risk", "felix"])
@@ -489,6 +511,8 @@ class Review:
 
     def mtu_figure(self) -> Block:
         hops = self.tables.hops
+        if hops.empty:
+            return self.text("review.no-path")
         smallest = hops.dropna(subset="mtu_bytes").groupby("path", sort=False)["mtu_bytes"].min().items()
         summary = ", ".join(self.words("value.smallest", path=path, mtu_bytes=mtu) for path, mtu in smallest)
         return self.page.figure(plot.mtu_path(hops, self.words), self.words("alt.mtu", summary=summary))
@@ -496,6 +520,8 @@ class Review:
     def latency_figure(self) -> Block:
         """The document's ping (node to pod) beside the same nodes' ping without the tunnel."""
         replies = self.tables.replies[self.tables.replies["via"].isin(["public", "node"])]
+        if replies.empty:
+            return self.text("review.no-pings")
         parts = []
         for (src, dst, layer), times in replies.groupby(["src", "dst", "layer"], sort=False)["time_ms"]:
             middle = times.median()
@@ -519,6 +545,8 @@ class Review:
         yield say(f"conclusion.ping.{_key(measured.ping)}")
         if measured.cause is not None or False in (measured.installed, measured.ping):
             yield from self._explained()
+        elif measured.ping is None:
+            yield from self._known_so_far()
         yield from self._compared()
         yield from self._recommended()
         yield self._against_expectation()
@@ -537,6 +565,21 @@ class Review:
         if shown:
             yield say("conclusion.shown-by")
             yield from shown
+
+    def _known_so_far(self) -> Iterator[str]:
+        """What an undecided recording proves, what it does not decide, and which commands would."""
+        for result in ("pass", "fail"):
+            rules = dict.fromkeys(finding.id for finding in self.findings if finding.result == result)
+            if rules:
+                yield self.words(f"conclusion.proven.{result}", rules=", ".join(f"`{rule}`" for rule in rules))
+                if result == "fail":
+                    yield from self._bullets(*rules)
+        skipped = {finding.id for finding in self.findings if finding.result == "skip"}
+        rules = dict.fromkeys(rule for rule in CAUSES if rule in skipped)
+        if rules:
+            yield self.words("conclusion.undecided", rules=", ".join(f"`{rule}`" for rule in rules))
+        if not self._gaps.empty:
+            yield self._deciding()
 
     def _bullets(self, *rules: str) -> Iterator[str]:
         for finding in self.findings:
