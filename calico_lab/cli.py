@@ -291,7 +291,7 @@ def _compare(options: argparse.Namespace) -> None:
 
     with _progress() as progress, Kernel() as kernel:
         progress("report", 0, 0)
-        comparison, written = run.compare(options.a, options.b, language=options.lang, kernel=kernel)
+        comparison, written = run.compare(options.a, options.b, run.OUTPUTS, language=options.lang, kernel=kernel)
     differing = comparison.table[comparison.table["status"] == "differs"]
     if not differing.empty:
         _print_table(

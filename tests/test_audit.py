@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_measured_again_readiness_says_nothing_of_traffic(recordings: Callable[[
 
 def test_canal_on_the_same_nodes_answers_for_flannel(recordings: Callable[[str], Recording]) -> None:
     found = statuses(recordings("cross-vxlan"), recordings("cross-canal"))
-    assert (found["flannel-local"], found["canal"]) == ("supported", "supported")
+    assert (found["flannel-local"], found["flannel-public"], found["canal"]) == ("supported",) * 3
     assert found["l3-impossible"] == "untested"
 
 
@@ -67,6 +68,25 @@ def test_a_private_local_contradicts_that_it_is_public(
 ) -> None:
     other = edited(recordings("cross-vxlan"), [("c-1-h43jk", "ip-link", "local 54.64.9.64", "local 192.168.10.28")])
     assert statuses(other)["internal-ip"] == "contradicted"
+
+
+def test_canal_that_sends_to_a_private_address_contradicts_that_it_goes_by_public_ones(
+    recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    other = edited(recordings("cross-canal"), [("c-1-h43jk", "bridge-fdb", "dst 35.189.140.156", "dst 192.168.29.28")])
+    assert statuses(other)["flannel-public"] == "contradicted"
+
+
+@pytest.mark.parametrize(("ready", "status"), [(True, "contradicted"), (False, "untested")])
+def test_bgp_with_public_addresses_that_is_ready_contradicts_that_it_cannot_be_installed(
+    recordings: Callable[[str], Recording], ready: bool, status: str
+) -> None:
+    """The question alone: a lab with BGP takes another kernel."""
+    own = measured(recordings("single-vxlan"))
+    scenario = own.tables.scenario
+    own.tables.scenario = scenario.model_copy(update={"cni": scenario.cni.model_copy(update={"backend": "bird"})})
+    answers = {answer.id: answer for answer in audit([replace(own, verdict=replace(own.verdict, installed=ready))])}
+    assert answers["bgp-public"].status == status
 
 
 def test_other_scenarios_are_not_what_the_document_concluded_from(recordings: Callable[[str], Recording]) -> None:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def takes_minutes(command: str) -> bool:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """This checkout, set up, with a report of cross-vxlan in its outputs, and the README's scenario."""
+    """This checkout, set up, with a report of cross-vxlan in its outputs, and the README's scenario and its bundle."""
     there = tmp_path / "checkout"
     shutil.copytree(ROOT, there, ignore=shutil.ignore_patterns(".*", "outputs", "tests", "__pycache__"))
     python = there / ".venv/bin/python"
@@ -55,6 +56,10 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(BUNDLED / "cross-vxlan", there / "outputs/cross-vxlan")
     (there / "outputs/cross-vxlan/report.md").write_text("# Calico(VXLAN) Cross-CSP 설치 검토\n", encoding="utf-8")
     (there / "my-vxlan.yaml").write_text(SCENARIO, encoding="utf-8")
+    bundle = "calico-diagnostics-20251124_101112"
+    with tarfile.open(there / f"{bundle}.tar.gz", "w:gz") as archive:
+        for recorded, own in (("c-1-h43jk", "c-1"), ("w-1-36384", "w-1")):
+            archive.add(BUNDLED / "cross-vxlan/recording/captures" / recorded, f"{bundle}/nodes/{own}")
     return there
 
 
