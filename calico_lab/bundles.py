@@ -139,13 +139,14 @@ def read(source: Path) -> Bundle | None:
             raise InputError(
                 "more than one bundle of a cluster",
                 where=str(source),
-                seen=", ".join(sorted(root or "." for root in roots)),
+                seen=", ".join(sorted(found or "." for found in roots | hosts)),
                 todo="import one at a time",
             )
         if roots:
             outputs = list(_of_a_cluster(files, roots.pop()))
         else:
             outputs = [output for host in sorted(hosts) for output in _of_a_node(files, host)]
+            _refuse_twins(outputs, source)
         ignored = tuple(sorted(set(files) - seen))
     if not outputs:
         if source.is_dir():
@@ -158,6 +159,19 @@ def read(source: Path) -> Bundle | None:
         )
     command = "calicoctl node diags" if hosts else "calicoctl cluster diags"
     return Bundle(command, tuple(outputs), ignored)
+
+
+def _refuse_twins(outputs: list[Output], source: Path) -> None:
+    paths: dict[tuple[str, str], str] = {}
+    for output in outputs:
+        other = paths.setdefault((output.node, output.command), output.path)
+        if other != output.path:
+            raise InputError(
+                f"two bundles of the node {output.node}",
+                where=str(source),
+                seen=f"{other}, {output.path}",
+                todo="remove one of them",
+            )
 
 
 def _noted(path: str, text: _Read, seen: set[str]) -> _Read:
@@ -174,20 +188,19 @@ def _noted(path: str, text: _Read, seen: set[str]) -> _Read:
 
 
 def _of_a_cluster(files: Mapping[str, _Read], root: str) -> Iterator[Output]:
-    folders = sorted(
-        {path.removeprefix(f"{root}nodes/").split("/")[0] for path in files if path.startswith(f"{root}nodes/")}
-    )
-    for folder in folders:
+    inside = [path.removeprefix(f"{root}nodes/") for path in files if path.startswith(f"{root}nodes/")]
+    for folder in sorted({path.split("/")[0] for path in inside}):
         below = f"{root}nodes/{folder}/"
-        node = _node_of_pod(files, below, folder) if _NODE_POD.fullmatch(folder) else folder
-        for name, (command, line) in (_POD if _NODE_POD.fullmatch(folder) else _CLUSTER).items():
+        older = _NODE_POD.fullmatch(folder) is not None
+        node = _node_of_pod(files, below, folder) if older else folder
+        for name, (command, line) in (_POD if older else _CLUSTER).items():
             path = f"{below}{name}.txt"
             if path in files:
                 yield _kubectls(Output(node, command, line, files[path](), path))
-        for path in files:
-            if path.startswith(below) and path.endswith(".log") and _NODE_POD.fullmatch(PurePosixPath(path).stem):
-                line = f"kubectl logs {PurePosixPath(path).stem}"
-                yield _kubectls(Output(node, "node-log", line, files[path](), path))
+        logs = [path for path in files if path.startswith(below) and path.endswith(".log")]
+        for path in sorted(log for log in logs if _NODE_POD.fullmatch(PurePosixPath(log).stem))[:1]:
+            line = f"kubectl logs {PurePosixPath(path).stem}"
+            yield _kubectls(Output(node, "node-log", line, files[path](), path))
 
 
 def _node_of_pod(files: Mapping[str, _Read], below: str, pod: str) -> str:
@@ -226,7 +239,7 @@ def _of_a_node(files: Mapping[str, _Read], below: str) -> Iterator[Output]:
             failed = _NO_PROGRAM.fullmatch(output.text.strip())
             yield replace(output, exit_code=1, stderr=output.text) if failed else output
     logs = [path for path in files if re.fullmatch(rf"{re.escape(below)}logs/k8s_calico-node_[^/]*\.log", path)]
-    for path in sorted(logs)[-1:]:  # the last start of the container
+    for path in sorted(logs)[-1:]:  # a name ends with the number of the container's start
         yield Output(node, "node-log", "docker logs", files[path](), path)
 
 

@@ -13,6 +13,7 @@ What is different in any two recordings is no fact, or only a part of it is:
   agree is the finding ``mac-agreement``;
 * of BGP sessions whether they are established: what state else they are in depends on the moment;
 * IPv6 addresses and routes, which come from MAC addresses;
+* rules of kube-proxy, which come and go with services;
 * what the lab's routers say (``fabric-drops``): no other provider has them.
 """
 
@@ -189,7 +190,7 @@ def _of_a_node(tables: Tables, node: Any) -> Iterator[Fact]:
     for set_name, members in _grouped(tables.where("ipsets", node=name), "set_name"):
         named = sorted(member.member for member in members if isinstance(member.member, str))
         yield fact(f"ipset {set_name}", ", ".join(named) or _NOTHING, members, "ipset-list")
-    for (table, chain), rules in _filtering(tables, name).items():
+    for (table, chain), rules in _tunnels_rules(tables, name).items():
         yield fact(f"{table} {chain}", "\n".join(rule.spec for rule in rules), rules, "iptables-save")
     for setting in tables.where("sysctl", node=name):
         key = ".".join(_role(part, device.replace(".", "/")) for part in setting.key.split("."))
@@ -250,11 +251,16 @@ def _has(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _filtering(tables: Tables, node: str) -> dict[tuple[str, str], list[Any]]:
-    """By table and chain, the rules that are about the tunnel's packets, or that translate or do not track any."""
+def _tunnels_rules(tables: Tables, node: str) -> dict[tuple[str, str], list[Any]]:
+    """By table and chain, the rules that are about the tunnel's packets, or that translate or do not track any.
+
+    kube-proxy's own chains are left out: they come and go with services.
+    """
     own = tunnel(tables.scenario.cni)
     found: dict[tuple[str, str], list[Any]] = {}
     for rule in tables.where("iptables", node=node):
+        if rule.chain.startswith("KUBE-"):
+            continue
         ports = rule.dports.split(",") if isinstance(rule.dports, str) else []
         touches = (
             (own.port and str(own.port) in ports)
@@ -345,16 +351,6 @@ def _of_probes(tables: Tables) -> Iterator[Fact]:
         yield Fact("probe", subject, f"ping {ping.via}{size}", value, place, ping.node, Path(ping.file).stem)
 
 
-def _cases(found: list[Finding]) -> str:
-    """The case of a node's findings of one rule: one for all peers and pods, or each with whom it is about."""
-    cases = dict.fromkeys(finding.case for finding in found)
-    if len(cases) == 1:
-        return found[0].case
-    about = ("peer", "target", "pod", "setting", "chain", "size")
-    told = [(" ".join(str(each.values[key]) for key in about if key in each.values), each.case) for each in found]
-    return "\n".join(f"{whom}: {case}" if whom else case for whom, case in dict.fromkeys(told))
-
-
 def _of_findings(tables: Tables) -> Iterator[Fact]:
     findings = check(tables)
     grouped: dict[tuple[str, str], list[Finding]] = {}
@@ -374,3 +370,13 @@ def _of_findings(tables: Tables) -> Iterator[Fact]:
         yield Fact("verdict", "verdict", name, "unknown" if answer is None else str(answer).lower(), "")
     undecided = summed.ping is None and summed.installed is not False
     yield Fact("verdict", "verdict", "cause", summed.cause or ("unknown" if undecided else "none"), "")
+
+
+def _cases(found: list[Finding]) -> str:
+    """The case of a node's findings of one rule: one for all peers and pods, or each with whom it is about."""
+    cases = dict.fromkeys(finding.case for finding in found)
+    if len(cases) == 1:
+        return found[0].case
+    about = ("peer", "target", "pod", "setting", "chain", "size")
+    told = [(" ".join(str(each.values[key]) for key in about if key in each.values), each.case) for each in found]
+    return "\n".join(f"{whom}: {case}" if whom else case for whom, case in dict.fromkeys(told))

@@ -55,6 +55,16 @@ NODE = {
 }
 """What each layout has of a node, by its file's name: `bundles` says where that was read."""
 
+SHOWN = {
+    "ip-addr": "ip addr",
+    "ip-link": "ip link",
+    "ip-neigh": "ip neigh",
+    "ip-route": "ip route show table all",
+    "ip-rule": "ip rule",
+    "ipset-list": "ipset list",
+}
+"""What both layouts of a cluster's bundle give of a node: capture and line."""
+
 pytestmark = pytest.mark.lab
 
 
@@ -130,13 +140,7 @@ def recording(form: str, collected: Path, tmp_path_factory: pytest.TempPathFacto
 class TestClusterDiags:
     def test_each_file_is_the_capture_of_its_command(self, recording: Recording) -> None:
         for node, pod in PODS.items():
-            assert lines_of(recording, node) == {
-                "ip-addr": "ip addr",
-                "ip-link": "ip link",
-                "ip-neigh": "ip neigh",
-                "ip-route": "ip route show table all",
-                "ip-rule": "ip rule",
-                "ipset-list": "ipset list",
+            assert lines_of(recording, node) == SHOWN | {
                 "iptables-legacy-save": "iptables-legacy-save -c",
                 "iptables-save": "iptables-nft-save -c",
                 "node-log": f"kubectl logs {pod}",
@@ -286,13 +290,7 @@ def older_bundle(tmp_path: Path, printed: Callable[[str, str], str]) -> Path:
 def test_folders_named_after_pods_are_their_nodes(older_bundle: Path, tmp_path: Path) -> None:
     recording = imported(packed(older_bundle), tmp_path)
     for node, pod in PODS.items():
-        assert lines_of(recording, node) == {
-            "ip-addr": "ip addr",
-            "ip-link": "ip link",
-            "ip-neigh": "ip neigh",
-            "ip-route": "ip route show table all",
-            "ip-rule": "ip rule",
-            "ipset-list": "ipset list",
+        assert lines_of(recording, node) == SHOWN | {
             "iptables-save": "iptables-save -c",
             "node-log": f"kubectl logs {pod}",
         }
@@ -339,6 +337,20 @@ def test_calicoctl_node_diags_tells_of_its_host(
     assert recording.manifest["facts"]["bundle"] == "calicoctl node diags"
     below = "" if source == "one-node" else f"diags-{A}.tar.gz/"
     assert recording.manifest["facts"]["ignored"][0] == f"{below}diagnostics/date"
+
+
+def test_two_bundles_of_one_node_are_refused(tmp_path: Path, printed: Callable[[str, str], str]) -> None:
+    for day in (1, 2):
+        folder = tmp_path / f"day-{day}" / "diagnostics"
+        folder.mkdir(parents=True)
+        (folder / "hostname").write_text(printed(A, "hostname"))
+        (folder / "ipsets").write_text(printed(A, "ipset list"))
+    with pytest.raises(InputError) as error:
+        imported(tmp_path, tmp_path / "out")
+    assert str(error.value) == (
+        f"{tmp_path}: two bundles of the node {A}; seen: day-1/diagnostics/ipsets, day-2/diagnostics/ipsets; "
+        "remove one of them"
+    )
 
 
 # ---------------------------------------------------------------------- what is no bundle
