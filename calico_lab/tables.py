@@ -35,6 +35,9 @@ from .parsers import (
     ip_rule,
     ipset_list,
     iptables_save,
+    kube_events,
+    kube_nodes,
+    kube_pods,
     node_log,
     ping,
     readiness,
@@ -233,6 +236,21 @@ class Tables:
     def log(self) -> pd.DataFrame:
         """The CNI daemon's log: `parsers.node_log`."""
         return self._table(node_log, ["node-log"])
+
+    @cached_property
+    def api_pods(self) -> pd.DataFrame:
+        """Pods of each node as the API server knows them: `parsers.kube_pods`."""
+        return self._table(kube_pods, ["kube-pods"])
+
+    @cached_property
+    def api_nodes(self) -> pd.DataFrame:
+        """Nodes as the API server knows them: `parsers.kube_nodes`."""
+        return self._table(kube_nodes, ["kube-node"])
+
+    @cached_property
+    def warnings(self) -> pd.DataFrame:
+        """What the kubelet warned of, of the CNI's own pod: `parsers.kube_events`."""
+        return self._table(kube_events, ["kube-events"])
 
     @cached_property
     def bgp(self) -> pd.DataFrame:
