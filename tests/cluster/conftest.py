@@ -1,18 +1,20 @@
-"""An MCKS for a test, and a client of it."""
+"""An MCKS or an API server for a test, and a client of it."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from calico_lab.cluster.api import Api
 from calico_lab.cluster.mcks import Mcks
 from calico_lab.cluster.mcks_config import Server
 from calico_lab.cluster.ownership import Records
 from calico_lab.cluster.waiting import Patience
+from tests.cluster.kube_double import KubeDouble
 from tests.cluster.mcks_double import NAMESPACE, RELEASES, McksDouble, serving
 
 Client = Callable[..., Mcks]
@@ -55,3 +57,16 @@ def unused_port() -> int:
     """A port of 127.0.0.1 where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def kube(tmp_path: Path) -> Iterator[KubeDouble]:
+    """An API server with no nodes yet."""
+    with closing(KubeDouble(tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture
+def api(kube: KubeDouble) -> Iterator[Api]:
+    with closing(Api.open(kube.kubeconfig, timeout_s=5)) as opened:
+        yield opened
