@@ -23,6 +23,7 @@ __all__ = [
     "install_commands",
     "mode",
     "node_address",
+    "node_annotations",
     "node_ip",
     "same_subnet",
     "tunnel",
@@ -145,19 +146,24 @@ def environment(cni: Cni) -> dict[str, str]:
     }
 
 
+def node_annotations(cni: Cni, public_ip: str) -> dict[str, str]:
+    """What a node with that public address is annotated with before the CNI is installed; nothing where it detects."""
+    if cni.node_ip == "private":
+        return {}
+    keys = ["projectcalico.org/IPv4Address"]
+    if cni.plugin == "canal":
+        keys.append("flannel.alpha.coreos.com/public-ip-overwrite")
+    return dict.fromkeys(keys, public_ip)
+
+
 def install_commands(scenario: Scenario) -> list[str]:
     """The kubectl lines that install the mode by hand on a cluster of one's own, in order."""
     cni = scenario.cni
-    lines: list[str] = []
-    if cni.node_ip == "public":
-        keys = ["projectcalico.org/IPv4Address"]
-        if cni.plugin == "canal":
-            keys.append("flannel.alpha.coreos.com/public-ip-overwrite")
-        lines += [
-            f"kubectl annotate node {node.name} {key}={node.public_ip} --overwrite"
-            for node in scenario.nodes
-            for key in keys
-        ]
+    lines = [
+        f"kubectl annotate node {node.name} {key}={value} --overwrite"
+        for node in scenario.nodes
+        for key, value in node_annotations(cni, node.public_ip).items()
+    ]
     manifest = (
         "canal.yaml" if cni.plugin == "canal" else "calico-vxlan.yaml" if cni.backend == "vxlan" else "calico.yaml"
     )
