@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     for side in ("a", "b"):
         compared.add_argument(f"--{side}", help="a recording's folder, or a scenario's name")
     compared.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the report")
+    restored = verb("restore", _restore, "undo what a run changed on a Kubernetes cluster")
+    restored.add_argument("--journal", type=Path, help="the run's changes.jsonl")
+    restored.add_argument("--kubeconfig", type=Path, help="of the cluster")
+    restored.add_argument("--context", help="of the kubeconfig; its current one by default")
     verb("list", _list, "list the scenarios")
     verb("doctor", _doctor, "what this machine has, lacks and can do")
     publish = verb("publish", _publish, "send a scenario's report to a git wiki")
@@ -302,6 +306,22 @@ def _compare(options: argparse.Namespace) -> None:
     _OUT.print(comparison.headline.replace("**", ""), soft_wrap=True, highlight=False, markup=False)
     for path in (written.html, written.markdown):
         _OUT.print(_shortest(path), soft_wrap=True, highlight=False)
+
+
+def _restore(options: argparse.Namespace) -> None:
+    for name in ("journal", "kubeconfig"):
+        if not getattr(options, name):
+            todo = "make restore JOURNAL=outputs/<scenario>/changes.jsonl KUBECONFIG=<file>"
+            raise InputError("not given", where=name.upper(), todo=todo)
+    from .cluster.api import Api
+    from .cluster.changes import restore
+
+    with closing(Api.open(options.kubeconfig, options.context)) as api:
+        restore(
+            api,
+            options.journal.expanduser(),
+            lambda line: _OUT.print(line, highlight=False, markup=False, soft_wrap=True),
+        )
 
 
 def _list(_: argparse.Namespace) -> None:

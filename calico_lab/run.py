@@ -15,6 +15,7 @@ from . import report
 from .calico import counterpart
 from .capture import record
 from .cluster import Cluster
+from .cluster.journal import JOURNAL, pending, read
 from .cluster.lab import LabCluster
 from .cluster.ownership import CLUSTERS
 from .compare import Comparison
@@ -295,13 +296,16 @@ def compare(
 def clean(outputs: Path = OUTPUTS, *, recordings: bool = False) -> list[Path]:
     """Remove what runs left under outputs/, keeping recordings unless told otherwise; returns what was removed.
 
-    The records of clusters that were made (`cluster.ownership`) always stay: without them nobody could delete those.
+    The records of clusters that were made (`cluster.ownership`) always stay, as do journals of changes that are
+    not undone (`cluster.journal`): without them nobody could delete those or undo these.
     """
     removed = []
     for entry in sorted(outputs.glob("*/*")):
         if entry.parent.name == CLUSTERS.name:
             continue
         if entry.name in ("recording", "comparison", "recordings", "remedies") and not recordings:
+            continue
+        if entry.name == JOURNAL and pending(read(entry)):  # without it there is no way back
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         removed.append(entry)

@@ -120,6 +120,18 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
             id="provider-for-a-recording",
         ),
         pytest.param(
+            ["restore", "--kubeconfig", "somewhere"],
+            2,
+            "JOURNAL: not given; make restore JOURNAL=outputs/<scenario>/changes.jsonl KUBECONFIG=<file>",
+            id="restore-nothing",
+        ),
+        pytest.param(
+            ["restore", "--journal", "somewhere"],
+            2,
+            "KUBECONFIG: not given; make restore JOURNAL=outputs/<scenario>/changes.jsonl KUBECONFIG=<file>",
+            id="restore-nowhere",
+        ),
+        pytest.param(
             ["publish", "cross-vxlan"],
             2,
             "WIKI: not given; make publish SCENARIO=<name> WIKI=<git address or folder>",

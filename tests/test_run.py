@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from calico_lab.cluster.journal import JOURNAL, append
 from calico_lab.errors import RecordingError, ScenarioError
 from calico_lab.recording import Recording
 from calico_lab.run import clean, open_review, replay
 from calico_lab.scenario import Scenario
 
-NONE: dict[str, Any] = dict.fromkeys(("sites", "nodes", "cni", "public_ip_alias", "internet", "probes", "expected"))
+NONE: dict[str, Any] = dict.fromkeys(
+    ("sites", "nodes", "cni", "public_ip_alias", "internet", "probes", "kubernetes", "expected")
+)
 """What a notebook's parameters are where nobody gave them."""
 
 
@@ -128,6 +131,16 @@ def test_clean_keeps_what_is_known_of_clusters(outputs: Path, recordings: bool) 
     made.touch()
     clean(outputs, recordings=recordings)
     assert made.is_file()
+
+
+@pytest.mark.parametrize(("undone", "kept"), [(False, True), (True, False)], ids=["not-undone", "undone"])
+def test_clean_keeps_the_way_back_on_a_cluster(outputs: Path, undone: bool, kept: bool) -> None:
+    journal = outputs / "cross-vxlan" / JOURNAL
+    append(journal, {"change": 1, "do": "apply"})
+    if undone:
+        append(journal, {"undone": 1})
+    clean(outputs, recordings=True)
+    assert journal.exists() is kept
 
 
 def test_clean_of_what_is_clean_does_nothing(tmp_path: Path) -> None:
