@@ -161,7 +161,7 @@ class Review:
     def notes(self) -> Block:
         """What stands in for what in this recording, and how its commands reached the nodes."""
         facts = self.recording.manifest["facts"]
-        provider = self.facts["provider"] if self.facts["provider"] in ("lab", "ssh") else "other"
+        provider = self.facts["provider"] if self.facts["provider"] in ("lab", "ssh", "kube") else "other"
         own = "review.imported" if self.imported else f"review.provider.{provider}"
         keys = [own, *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":
@@ -171,6 +171,9 @@ class Review:
         if "transport" in facts:
             keys.append(f"review.transport.{facts['transport']}")
         notes = [self.words(key, **self.facts) for key in keys]
+        if "manifest" in facts:
+            notes.append(self.words("review.manifest", **facts["manifest"]))
+        notes += [self.words("review.unready", seen=seen) for seen in facts.get("unready", [])]
         if facts.get("silent"):
             notes.append(self.words("review.silent", nodes=", ".join(facts["silent"])))
         if facts.get("ignored"):
@@ -199,10 +202,12 @@ class Review:
 
     @cached_property
     def nodes(self) -> pd.DataFrame:
-        """Nodes as in the document's ``kubectl get node``, with both addresses."""
+        """Nodes as in the document's ``kubectl get node``, with both addresses and what else the API server knows."""
         columns = ["node", "role", "cloud", "spec", "private_ip", "public_ip", "node_address", "block"]
         titles = self.tables.nodes["cloud"].map(lambda cloud: CLOUDS[cloud].title)
-        return self.tables.nodes.rename(columns={"name": "node"}).assign(cloud=titles)[columns]
+        nodes = self.tables.nodes.rename(columns={"name": "node"}).assign(cloud=titles)[columns]
+        known = self.tables.api_nodes.set_index("name")[["version", "os_image", "runtime"]]
+        return nodes.drop(columns="spec").join(known, on="node") if len(known) else nodes
 
     @cached_property
     def clouds(self) -> pd.DataFrame:
@@ -269,7 +274,18 @@ class Review:
 
     @cached_property
     def workloads(self) -> pd.DataFrame:
-        """What ``kubectl -n kube-system get pods`` would show, as far as it follows from what was measured."""
+        """What ``kubectl -n kube-system get pods`` shows or, if no API server was asked, what follows from the rest."""
+        pods = self.tables.api_pods
+        pods = pods[pods["namespace"] == "kube-system"]
+        if len(pods):
+            return pd.DataFrame(
+                {
+                    "pod": pods["name"],
+                    "node": pods["node"],
+                    "ready": [f"{pod.ready}/{pod.containers}" for pod in rows(pods)],
+                    "note": [self._pod_state(pod) for pod in rows(pods)],
+                }
+            )
         reasons = {finding.node: finding for finding in self.findings if finding.id == "ready"}
         measured = [
             {"pod": self.facts["workload"], "node": node, "ready": ready, "note": reasons[node].reason(self.words)}
@@ -280,6 +296,13 @@ class Review:
             for name in ("calico-kube-controllers", "coredns")
         ]
         return pd.DataFrame([*measured, *others])
+
+    def _pod_state(self, pod: Any) -> str:
+        """Phase, why a container waits and, for the CNI's own pod that is not ready, the kubelet's last warning."""
+        words = [pod.phase, pod.reason, pod.message]
+        if pod.ready < pod.containers and pod.name.startswith(f"{self.facts['workload']}-"):
+            words += [warning.message for warning in self.tables.where("warnings", node=pod.node)[-1:]]
+        return ": ".join(word for word in words if isinstance(word, str))
 
     @cached_property
     def pings(self) -> pd.DataFrame:

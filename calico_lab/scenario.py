@@ -27,6 +27,7 @@ __all__ = [
     "Expected",
     "Found",
     "Internet",
+    "Kubernetes",
     "McksPlace",
     "Node",
     "NodeGroup",
@@ -191,6 +192,21 @@ class McksPlace(Part):
     """A context of cbctl's file, for what the other two leave open."""
 
 
+class Kubernetes(Part):
+    """What an existing cluster needs beside the CNI; the lab has no use for it."""
+
+    manifest: str | None = None
+    """File to install in the place of the version's official manifest."""
+    agent_image: str = "docker.io/library/busybox:1.36.1"
+    """What runs commands on the nodes; it has to have sh, timeout and nsenter."""
+    probe_image: str = "docker.io/library/busybox:1.36.1"
+    """What the pods that are pinged run; it has to have sleep."""
+    probe_selector: str | None = None
+    """Labels of running pods to ping instead of own ones, as in ``kubectl get pods -l``: one on every node."""
+    ready_timeout_s: float = Field(default=180.0, gt=0, le=3600)
+    """How long each DaemonSet and Deployment has until it is ready."""
+
+
 class Expected(Part):
     """What the result should be, to be compared with the measurement and never fed into it."""
 
@@ -293,6 +309,7 @@ class Scenario(Part):
     """MCKS puts the public IP on the NIC as a /32 alias (cb-mcks, src/scripts/bootstrap.sh)."""
     internet: Internet = Internet()
     probes: Probes = Probes()
+    kubernetes: Kubernetes | None = None
     mcks: McksPlace | None = None
     expected: Expected | None = None
 

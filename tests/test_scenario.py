@@ -11,7 +11,7 @@ import pytest
 from calico_lab.checks import CAUSES
 from calico_lab.clouds import CLOUDS
 from calico_lab.errors import ScenarioError
-from calico_lab.scenario import PARAMS, Cni, Expected, Internet, NodeGroup, Probes, Scenario, Site, names
+from calico_lab.scenario import PARAMS, Cni, Expected, Internet, Kubernetes, NodeGroup, Probes, Scenario, Site, names
 
 ROOM = {"sites.0.public": "198.51.100.0/24"}
 """Public addresses for nodes that name none."""
@@ -43,6 +43,7 @@ def counted(count: int, **group: Any) -> list[dict[str, Any]]:
         pytest.param("cni.node_ipp", "node_ip", Cni, id="cni"),
         pytest.param("internet.mtu", "mtu_bytes", Internet, id="internet"),
         pytest.param("probes.ping_cnt", "ping_count", Probes, id="probes"),
+        pytest.param("kubernetes.agent", "agent_image", Kubernetes, id="kubernetes"),
         pytest.param("expected.pings", "ping", Expected, id="expected"),
     ],
 )

@@ -697,7 +697,7 @@ def _handler_of(double: KubeDouble) -> type[BaseHTTPRequestHandler]:
                     return
                 if self.headers.get("Authorization") != f"Bearer {double.token}":
                     raise RefusalError(401, "Unauthorized", "Unauthorized")
-                self.route(split.path, query, body)
+                self.route(split.path.rstrip("/"), query, body)
             except RefusalError as refusal:
                 self.answer(refusal.code, refusal.body)
 
