@@ -10,7 +10,7 @@ each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
 unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM DO \
-    INVENTORY TRUST A B
+    INVENTORY TRUST A B KUBECONFIG CONTEXT JOURNAL
 
 # Which cluster, and how to get at it.
 provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTORY) $(if $(filter first-use,$(value TRUST)),--trust-first-use)
@@ -19,10 +19,10 @@ provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTOR
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report capture remedies import compare matrix sweep publish cluster lab doctor test check fix bench lock clean
+.PHONY: help list report capture restore remedies import compare matrix sweep publish cluster lab doctor test test-e2e check fix bench lock clean
 
 help: ## print these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
 	    printf '  make %-8s %s\n' "$$target" "$$text"; done
 
 list: $(READY) ## the scenarios
@@ -33,6 +33,9 @@ report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|ssh|repla
 
 capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document [PROVIDER=lab|ssh] [INVENTORY=file] [TRUST=first-use]
 	@$(PYTHON) -m calico_lab capture $(call option,,SCENARIO) $(provider) $(call each,--set,SET)
+
+restore: $(READY) ## undo what a run changed on a Kubernetes cluster: JOURNAL=outputs/name/changes.jsonl KUBECONFIG=file [CONTEXT=name]
+	@$(PYTHON) -m calico_lab restore $(call option,--journal,JOURNAL) $(call option,--kubeconfig,KUBECONFIG) $(call option,--context,CONTEXT)
 
 remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)
@@ -64,6 +67,10 @@ doctor: $(READY) ## what this machine has, lacks and can do
 
 test: $(READY) .venv/.packages-tests ## run the tests
 	@$(PYTHON) -m pytest
+
+# A kubeconfig of the environment is not meant for this: it may be of a cluster that people work on.
+test-e2e: $(READY) ## run the tests of the Kubernetes part on a real API server, which needs no nodes: KUBECONFIG=file
+	@$(if $(filter command,$(origin KUBECONFIG)),$(PYTHON) -m pytest tests/e2e $(call option,--kubeconfig,KUBECONFIG),echo 'name the cluster: make test-e2e KUBECONFIG=file' >&2; exit 2)
 
 check: $(READY) ## lint, format and types; edits nothing
 	@$(PYTHON) -m ruff check

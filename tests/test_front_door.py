@@ -76,6 +76,10 @@ COMMANDS = {
             *["--recording", "a/b", "--set", "cni.mtu=1410"],
         ],
     ),
+    "restore": (
+        "restore JOURNAL=outputs/a/changes.jsonl KUBECONFIG=a/b CONTEXT=lab",
+        ["restore", "--journal", "outputs/a/changes.jsonl", "--kubeconfig", "a/b", "--context", "lab"],
+    ),
     "matrix": ("matrix", ["matrix"]),
     "matrix-everything": (
         "matrix SCENARIOS=cross-bgp RESUME=yes DASK=tcp://127.0.0.1:8786 LANG_REPORT=en",
@@ -98,6 +102,17 @@ COMMANDS = {
 def test_a_target_is_one_command(ready: Path, typed: str, arguments: list[str]) -> None:
     made = run("make", *typed.split(), cwd=ready)
     assert made.stdout.splitlines() == [f"<{argument}>" for argument in ["-m", "calico_lab", *arguments]]
+
+
+def test_tests_of_a_cluster_name_it(ready: Path) -> None:
+    made = run("make", "test-e2e", "KUBECONFIG=my cluster", cwd=ready)
+    assert made.stdout.splitlines() == ["<-m>", "<pytest>", "<tests/e2e>", "<--kubeconfig>", "<my cluster>"]
+
+
+def test_a_cluster_of_the_environment_is_not_tested(ready: Path) -> None:
+    made = run("env", "KUBECONFIG=production", "make", "test-e2e", cwd=ready)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert made.stderr.splitlines()[0] == "name the cluster: make test-e2e KUBECONFIG=file"
 
 
 def test_several_settings_are_passed_one_by_one(ready: Path) -> None:

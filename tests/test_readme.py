@@ -39,7 +39,10 @@ def takes_minutes(command: str) -> bool:
     """Whether it brings the lab or a cluster up, works on the whole project, or serves until it is stopped."""
     target = command.split()[1] if command.startswith("make ") else ""
     records = target == "report" and not re.search(r"PROVIDER=replay|RECORDING=", command)
-    return records or target in {"capture", "matrix", "sweep", "cluster", "lab", "test", "check", "fix", "bench"}
+    return records or target in _LONG
+
+
+_LONG = {"capture", "restore", "matrix", "sweep", "cluster", "lab", "test", "test-e2e", "check", "fix", "bench"}
 
 
 @pytest.fixture
