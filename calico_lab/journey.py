@@ -2,8 +2,8 @@
 
 The predicted column follows a packet over the state that the nodes printed (`walk`). The measured column knows nothing
 of that: it says at which hops packets were counted or seen. tcpdump shows the very probe, by the addresses within the
-tunnel. A counter knows no addresses, so it counts for the probe only as far as it cannot be another's: one that is too
-small says that the probe did not come there, and one that is large enough speaks only where there are no other nodes.
+tunnel. A counter knows no addresses, so what it counted may be another probe's: only one that is too small tells, and
+one of packets that were dropped.
 """
 
 from __future__ import annotations
@@ -178,9 +178,11 @@ def _host(tables: Tables, node: Any) -> Host:
 def _device(link: Any) -> Device | None:
     if link is None:
         return None
-    known = [None if pd.isna(value) else value for value in (link.mac, link.local_ip, link.vni, link.dstport)]
+    mac, local_ip, vni, dstport = (
+        None if pd.isna(value) else value for value in (link.mac, link.local_ip, link.vni, link.dstport)
+    )
     place = evidence(link, None if pd.isna(link.detail_line) else int(link.detail_line))
-    return Device(link.name, *known, up="UP" in link.flags, evidence=place)
+    return Device(link.name, mac, local_ip, vni, dstport, up="UP" in link.flags, evidence=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +236,8 @@ def _sightings(tables: Tables, source: str, target: str, way: Mapping[Direction,
     there, back = (_Flow(tables, *ends, kind, int(ping.transmitted)) for ends, kind in _flows(source, target))
     request = [there.at(hop.hop, way["request"]) for hop in way["request"]]
     reply = [back.at(hop.hop, way["reply"]) for hop in way["reply"][:-1]]
-    if not ping.received and (request[-1] is None or request[-1].how != "seen"):
-        reply = [None] * len(reply)
+    if not ping.received and any(each is not None and each.how != "seen" for each in _consistent(request)):
+        reply = [None] * len(reply)  # what was counted there is the other node's own requests
     how: Literal["seen", "unseen"] = "seen" if ping.received else "unseen"
     return _consistent([*request, *reply, _Seen(how, int(ping.received), (evidence(ping),), exact=True)])
 
@@ -277,18 +279,18 @@ class _Flow:
     def __init__(self, tables: Tables, near: str, far: str, kind: str, sent: int) -> None:
         nodes = {node.name: node for node in nodes_of(tables)}
         self.tables, self.near, self.far, self.kind, self.sent = tables, nodes[near], nodes[far], kind, sent
-        self.alone = len(nodes) == 2
         self.pods = {name: tables.where("pods", node=name)[0] for name in (near, far)}
         self.device = tunnel(tables.scenario.cni).device
 
     def at(self, hop: str, way: Sequence[Hop]) -> _Seen | None:
         """What that hop tells; nothing of a tunnel that the packet does not take."""
-        by_tunnel = any(each.hop == "outer" for each in way)
-        if not by_tunnel and hop in ("route", "nic", "peer-nic"):
+        hops = {each.hop for each in way}
+        if "outer" not in hops and hop in ("nic", "peer-nic"):
             return None
+        if hop == ("neighbour" if "neighbour" in hops else "outer") and (short := self._into_tunnel()) is not None:
+            return short
         look = {
             "pod": self._pod,
-            "route": self._into_tunnel,
             "fdb": self._no_entry,
             "outer": self._no_carrier,
             "nic": self._leaving,
@@ -318,7 +320,7 @@ class _Flow:
         return None if counted is None else _Seen("seen" if counted[0] else "unseen", *counted)
 
     def _into_tunnel(self) -> _Seen | None:
-        """What went into the tunnel's device and did not leave the NIC; what did leave is another probe's, or seen."""
+        """Whether too little went into the tunnel's device; what left the NIC is another probe's, or seen there."""
         counted = self._counted(self.near.name, self.device, "tx_packets", "tx_errors", "tx_dropped")
         if counted is None or self.tables.unread(self.near.name, "tcpdump"):
             return None
@@ -327,15 +329,15 @@ class _Flow:
             for proto in ("vxlan", "ipip")
             for packet in self.tables.where("packets", node=self.near.name, direction="Out", proto=proto)
         ]
-        return self._enough(max(0, counted[0] - len(left)), counted[1])
+        return self._too_few((max(0, counted[0] - len(left)), counted[1]))
 
-    def _enough(self, packets: int, places: tuple[str, ...]) -> _Seen | None:
-        if packets < self.sent:
-            return _Seen("unseen", packets, places)
-        return _Seen("seen", packets, places) if self.alone else None
+    def _too_few(self, counted: tuple[int, tuple[str, ...]] | None) -> _Seen | None:
+        return _Seen("unseen", *counted) if counted is not None and counted[0] < self.sent else None
 
     def _no_entry(self) -> _Seen | None:
         """VXLAN drops what it finds no entry for, or no MAC (drivers/net/vxlan, vxlan_xmit)."""
+        if self._no_carrier() is not None:
+            return None  # they found their entry; what else was dropped is the kernel's own multicast
         return self._lost(self._counted(self.near.name, self.device, "tx_dropped"))
 
     def _no_carrier(self) -> _Seen | None:
@@ -346,18 +348,14 @@ class _Flow:
         return _Seen("dropped", *counted) if counted is not None and counted[0] >= self.sent else None
 
     def _out_of_tunnel(self) -> _Seen | None:
-        counted = self._counted(self.far.name, self.device, "rx_packets")
-        return None if counted is None else self._enough(*counted)
+        return self._too_few(self._counted(self.far.name, self.device, "rx_packets"))
 
     def _delivered(self) -> _Seen | None:
         answers = self._on_wire(self.far.name, "Out", answer=True)
         if answers:
             return _Seen("seen", len(answers), (evidence(answers[0]),), exact=True)
-        blocked = self._blocked(forwarded=True)
-        if blocked is not None:
-            return blocked
         counted = self._counted(self.far.name, self.pods[self.far.name].veth, "tx_packets")
-        return None if counted is None else self._enough(*counted)
+        return self._blocked(forwarded=True) or self._too_few(counted)
 
     # ------------------------------------------------------------------ packets at the NICs
 

@@ -448,6 +448,9 @@ class _Way:
 
     def _nic(self) -> Hop:
         own = self.source
+        if self.destination in own.addresses:
+            twice = own.addresses[self.destination]
+            return self.at("nic", "stop", self.destination, twice, cause="duplicate-address")
         packet = Packet(self.outer, self.destination, _NAMES.get(self.protocol, ()), self.port, out_iface=own.nic)
         dropped = dropped_by(own.rules, own.sets, "OUTPUT", packet) if self.protocol else None
         if dropped is not None:
@@ -542,7 +545,7 @@ class _Way:
             return self.unknown("peer-pod", unread)
         came_by = far.nic if not self.by_tunnel or far.device is None else far.device.name
         back, strict = best_route(far.routes, self.source.pod), far.strict(came_by)
-        if strict is not None and back is not None and back.dev not in (came_by, None):
+        if strict is not None and back is not None and back.dev != came_by:
             return self.at("peer-pod", "stop", shown_route(back), strict, back, cause="rp-filter")
         off = far.forwarding_off(came_by)
         if off is not None:
