@@ -19,7 +19,7 @@ provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTOR
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report capture remedies import compare matrix sweep publish cluster lab doctor test check fix bench lock clean
+.PHONY: help list report capture predict remedies import compare matrix sweep publish cluster lab doctor test check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -33,6 +33,9 @@ report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|ssh|repla
 
 capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document [PROVIDER=lab|ssh] [INVENTORY=file] [TRUST=first-use]
 	@$(PYTHON) -m calico_lab capture $(call option,,SCENARIO) $(provider) $(call each,--set,SET)
+
+predict: $(READY) ## the verdict that follows from SCENARIO=name alone, and why; runs nothing [SET="key=value ..."] [LANG_REPORT=ko|en]
+	@$(PYTHON) -m calico_lab predict $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT) $(call each,--set,SET)
 
 remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)

@@ -21,7 +21,7 @@ from .checks.wire import dropped_probes
 from .tables import Tables, evidence, rows
 from .walk import Device, Direction, Hop, Host, Session, round_trip
 
-__all__ = ["differs", "end", "first_pair", "hosts", "journey"]
+__all__ = ["differs", "end", "first_pair", "journey"]
 
 
 def first_pair(tables: Tables) -> tuple[str, str]:
@@ -63,12 +63,12 @@ def journey(tables: Tables, source: str, target: str) -> pd.DataFrame:
         predicted         str       pass, astray, stop, unknown or unreached: from the nodes' state alone
         cause             str       of a hop that is not passed as it should be: id of the check that looks at it
         measured          str       seen, dropped (a counter says so), unseen, or NA where nothing tells
-        packets           int       how many were seen, dropped or counted; NA where nothing tells
+        packets           int       how many were seen, counted or dropped there; NA where nothing tells
         evidence          tuple     file:line of both
         ================= ==== ==== ==================================================================
     """
-    by_name = hosts(tables)
-    way = round_trip(by_name[source], by_name[target], tables.scenario)
+    near, far = (_host(tables, tables.where("nodes", name=name)[0]) for name in (source, target))
+    way = round_trip(near, far, tables.scenario)
     hops = [(direction, hop) for direction, each in way.items() for hop in each]
     sightings = _sightings(tables, source, target, way)
     frame = pd.DataFrame(
@@ -120,11 +120,6 @@ def differs(frame: pd.DataFrame) -> bool | None:
 
 
 # ---------------------------------------------------------------------- what the nodes are set to do
-
-
-def hosts(tables: Tables) -> dict[str, Host]:
-    """Every node as its captures describe it, by name."""
-    return {node.name: _host(tables, node) for node in nodes_of(tables)}
 
 
 _DECIDING = (
@@ -215,6 +210,8 @@ def _old_routes(tables: Tables, node: Any) -> list[_OldRoute]:
 
 # ---------------------------------------------------------------------- what was seen of the probe
 
+_REQUEST, _REPLY = "ICMP echo request", "ICMP echo reply"
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
@@ -233,17 +230,14 @@ def _sightings(tables: Tables, source: str, target: str, way: Mapping[Direction,
         return [None] * sum(map(len, way.values()))
     if ping.outcome == "failed":
         return [_Seen("unseen", 0, (ping.file,)), *[None] * (sum(map(len, way.values())) - 1)]
-    there, back = (_Flow(tables, *ends, kind, int(ping.transmitted)) for ends, kind in _flows(source, target))
+    sent = int(ping.transmitted)
+    there, back = _Flow(tables, source, target, _REQUEST, sent), _Flow(tables, target, source, _REPLY, sent)
     request = [there.at(hop.hop, way["request"]) for hop in way["request"]]
     reply = [back.at(hop.hop, way["reply"]) for hop in way["reply"][:-1]]
     if not ping.received and any(each is not None and each.how != "seen" for each in _consistent(request)):
         reply = [None] * len(reply)  # what was counted there is the other node's own requests
     how: Literal["seen", "unseen"] = "seen" if ping.received else "unseen"
     return _consistent([*request, *reply, _Seen(how, int(ping.received), (evidence(ping),), exact=True)])
-
-
-def _flows(source: str, target: str) -> tuple[tuple[tuple[str, str], str], ...]:
-    return ((source, target), "ICMP echo request"), ((target, source), "ICMP echo reply")
 
 
 def _consistent(found: list[_Seen | None]) -> list[_Seen | None]:
@@ -316,8 +310,11 @@ class _Flow:
         return (sum(map(int, values)), (evidence(row),)) if not any(map(pd.isna, values)) else None
 
     def _pod(self) -> _Seen | None:
+        """Whether the pod sent anything: of one that answers nobody can tell what else it sent."""
         counted = self._counted(self.near.name, self.pods[self.near.name].veth, "rx_packets")
-        return None if counted is None else _Seen("seen" if counted[0] else "unseen", *counted)
+        if counted is None or (counted[0] and self.kind != _REQUEST):
+            return None
+        return _Seen("seen", None, counted[1]) if counted[0] else _Seen("unseen", *counted)
 
     def _into_tunnel(self) -> _Seen | None:
         """Whether too little went into the tunnel's device; what left the NIC is another probe's, or seen there."""
@@ -363,7 +360,7 @@ class _Flow:
         """This probe's packets at a node's interfaces, or the answers to them."""
         ends = [self.pods[self.near.name].address, self.pods[self.far.name].address]
         src, dst = ends[::-1] if answer else ends
-        kind = "ICMP echo reply" if answer else self.kind
+        kind = _REPLY if answer else self.kind
         found = self.tables.where("packets", node=node, direction=direction, inner_src=src, inner_dst=dst)
         return [packet for packet in found if packet.info.startswith(kind)]
 

@@ -7,10 +7,12 @@ and about nodes that are as they should be; that they are not is what a measurem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
+
+import pandas as pd
 
 from . import parsers
 from .calico import (
@@ -29,7 +31,7 @@ from .checks import CAUSES
 from .scenario import Node, Scenario
 from .walk import Device, Direction, Hop, Host, Session, cause_of, round_trip, session_trouble, walk
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "predict", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,33 @@ def predict(scenario: Scenario) -> Prediction:
     source, target = (shown or across or list(ways))[0]
     way = round_trip(hosts[source], hosts[target], scenario)
     return Prediction(installed, ping, cause, source, target, way)
+
+
+def shown(prediction: Prediction, words: Callable[..., str]) -> Iterator[str | pd.DataFrame]:
+    """A prediction for a person: the verdict, whose packet explains it, its hops each way, and that nothing was run.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    words : callable
+        `calico_lab.page.Page.words`.
+    """
+    marks = {True: words("value.true"), False: words("value.false"), None: words("value.none")}
+    cause = words("review.no-cause") if prediction.cause is None else words(f"cause.{prediction.cause}")
+    installed, ping = marks[prediction.installed], marks[prediction.ping]
+    yield words("journey.predict.headline", installed=installed, ping=ping, cause=cause)
+    yield words("journey.predict.way", source=prediction.source, target=prediction.target)
+    for direction, hops in prediction.way.items():
+        come = [hop for hop in hops if hop.result != "unreached"]
+        columns = {
+            words(f"journey.direction.{direction}"): [words(f"journey.hop.{hop.hop}") for hop in come],
+            words("column.place"): [hop.place for hop in come],
+            words("column.what"): [hop.what for hop in come],
+            words("column.predicted"): [words(f"journey.fare.{hop.result}") for hop in come],
+        }
+        if come:
+            yield pd.DataFrame(columns)
+    yield words("journey.predict.nothing-ran")
 
 
 def _hosts(scenario: Scenario) -> dict[str, Host]:

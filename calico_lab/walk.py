@@ -260,6 +260,7 @@ class _Way:
         self.source, self.target, self.scenario = source, target, scenario
         self.by_tunnel = True
         self.mac: str | None = None
+        self.remote = target.node_ip
         self.begin(0, None, source.pod, target.pod)
 
     def begin(self, protocol: int, port: int | None, source: str, destination: str) -> None:
@@ -309,7 +310,7 @@ class _Way:
             yield self._neighbour(route)
             yield self._fdb()
             own = device.local_ip if device is not None and device.local_ip is not None else self.source.private_ip
-            self.begin(_UDP, device.dstport if device is not None else None, own, self.destination)
+            self.begin(_UDP, device.dstport if device is not None else None, own, self.remote)
         yield from self.carried()
         yield self._decapsulation()
         yield self._peer_pod()
@@ -383,12 +384,11 @@ class _Way:
     def _fdb(self) -> Hop:
         own, far, name = self.source, self.target, tunnel(self.scenario.cni).device
         if "bridge-fdb" in own.unread:
-            self.destination = far.node_ip
             return self.unknown("fdb", ["bridge-fdb"])
         entry = next((each for each in own.fdb if (each.mac, each.dev) == (self.mac, name)), None)
         if entry is None or not isinstance(entry.dst, str):
             return self.at("fdb", "stop", f"{self.mac} → –", cause="mac-agreement")
-        self.destination, what = entry.dst, f"{entry.mac} → {entry.dst}"
+        self.remote, what = entry.dst, f"{entry.mac} → {entry.dst}"
         if entry.dst != far.node_ip:
             return self.at("fdb", "astray", what, entry, cause="fdb-destination")
         return self.at("fdb", "pass", what, entry)
