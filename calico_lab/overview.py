@@ -171,7 +171,9 @@ class Overview:
     def heading(self) -> Block:
         measured = self.table["installed"].notna().sum()
         agreeing = self.table["agrees"].fillna(False).sum()
-        line = self.words("matrix.subtitle", total=len(self.table), measured=measured, agreeing=agreeing)
+        foreseen = measured - sum(self.surprise(row) is not None for row in rows(self.table))
+        counts = {"total": len(self.table), "measured": measured, "foreseen": foreseen, "agreeing": agreeing}
+        line = self.words("matrix.subtitle", **counts)
         return self._markdown(f"# {self.words('matrix.title')}\n\n{line}")
 
     @property
