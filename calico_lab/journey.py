@@ -109,13 +109,14 @@ def differs(frame: pd.DataFrame) -> bool | None:
     """
     predicted, lost = end(frame, "predicted"), end(frame, "measured")
     seen = frame.loc[frame["measured"] == "seen", "position"]
+    doubtful = frame.loc[frame["predicted"] == "unknown", "position"]
     if lost is None:
-        arrived = not seen.empty and seen.max() == frame["position"].max()
-        return (predicted is not None) if arrived else None
-    before = int(seen[seen < lost.position].max()) if (seen < lost.position).any() else 0
+        if seen.empty or seen.max() < frame["position"].max():
+            return None
+        return True if predicted is not None else None if not doubtful.empty else False
+    before = seen[seen < lost.position].max() if (seen < lost.position).any() else 0
     if predicted is not None and before < predicted.position <= lost.position:
         return False
-    doubtful = frame.loc[frame["predicted"] == "unknown", "position"]
     return None if doubtful.between(before + 1, lost.position).any() else True
 
 
@@ -163,7 +164,9 @@ def _host(tables: Tables, node: Any) -> Host:
         sets=sets,
         sysctl={each.key: each for each in tables.where("sysctl", node=node.name)},
         sessions={
-            each.peer_ip: Session(established(each), str(each.info or each.state), evidence(each))
+            each.peer_ip: Session(
+                established(each), each.info if isinstance(each.info, str) else each.state, evidence(each)
+            )
             for each in tables.where("bgp", node=node.name, proto="BGP")
         },
         unread=frozenset(unread if whole or device is not None else unread | {"ip-link"}),
@@ -241,7 +244,7 @@ def _sightings(tables: Tables, source: str, target: str, way: Mapping[Direction,
 
 
 def _consistent(found: list[_Seen | None]) -> list[_Seen | None]:
-    """What was seen for certain passed all earlier hops; behind a loss only what names a drop, and the end, counts."""
+    """What was seen for certain passed all earlier hops, and what was lost is at no later one; the end is known."""
     certain = max((index for index, each in enumerate(found) if each and each.exact and each.how == "seen"), default=-1)
     result: list[_Seen | None] = []
     lost = False
@@ -249,7 +252,7 @@ def _consistent(found: list[_Seen | None]) -> list[_Seen | None]:
         kept = each
         if index < certain and (each is None or each.how != "seen"):
             kept = _Seen("seen", None, ())
-        elif lost and each is not None and each.how != "dropped" and index < len(found) - 1:
+        elif lost and index < len(found) - 1:
             kept = None
         lost = lost or (kept is not None and kept.how != "seen")
         result.append(kept)
@@ -338,7 +341,7 @@ class _Flow:
         return self._lost(self._counted(self.near.name, self.device, "tx_dropped"))
 
     def _no_carrier(self) -> _Seen | None:
-        """No local address for the outer header counts as a carrier error (net/ipv4/ip_tunnel_core.c)."""
+        """No local address for the outer header counts as a carrier error (drivers/net/vxlan, vxlan_xmit_one)."""
         return self._lost(self._counted(self.near.name, self.device, "tx_carrier"))
 
     def _lost(self, counted: tuple[int, tuple[str, ...]] | None) -> _Seen | None:
@@ -413,11 +416,13 @@ class _Flow:
 
     def _blocked(self, *, forwarded: bool) -> _Seen | None:
         """What the peer's own firewall dropped on its way in, or while it forwarded."""
-        for rule in rows(self.tables.iptables_grown):
-            if rule.node != self.far.name or rule.table != "filter" or rule.target not in ("DROP", "REJECT"):
+        tunnels = ("udp",) if tunnel(self.tables.scenario.cni).port else ("4", "ipencap", "ipip")
+        protocols = ("icmp",) if forwarded else tunnels
+        for rule in self.tables.where("iptables_grown", node=self.far.name, table="filter"):
+            if rule.target not in ("DROP", "REJECT") or pd.isna(rule.grown) or rule.grown < self.sent:
                 continue
-            if pd.isna(rule.grown) or rule.grown < self.sent or "OUTPUT" in rule.chain:
+            if isinstance(rule.proto, str) and rule.proto not in protocols:
                 continue
-            if ("FORWARD" in rule.chain) is forwarded:
+            if ("FORWARD" in rule.chain) is forwarded and "OUTPUT" not in rule.chain:
                 return _Seen("dropped", int(rule.grown), (evidence(rule),))
         return None

@@ -23,6 +23,7 @@ from .forwarding import (
     source_rewritten,
 )
 from .scenario import Scenario
+from .tables import evidence
 
 __all__ = [
     "HOPS",
@@ -284,7 +285,7 @@ class _Way:
 
     def at(self, hop: str, result: Result, what: str = "", *rows: Any, cause: str | None = None) -> Hop:
         """A hop with the header as it now is; evidence is where the rows stand in a recording, if they do."""
-        places = tuple(each if isinstance(each, str) else f"{each.file}:{each.line}" for each in rows if _stands(each))
+        places = tuple(each if isinstance(each, str) else evidence(each) for each in rows if _stands(each))
         place = place_of(hop, self.source, self.target)
         return Hop(hop, place, result, what, cause, self.outer, self.destination, places)
 
