@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from .calico import tunnel
-from .checks.shared import established, nodes_of
+from .checks.shared import established, first_pod, nodes_of
 from .checks.wire import dropped_probes
 from .tables import Tables, evidence, rows
 from .walk import Device, Direction, Hop, Host, Session, round_trip
@@ -137,7 +137,7 @@ _DECIDING = (
 
 
 def _host(tables: Tables, node: Any) -> Host:
-    pod = tables.where("pods", node=node.name)[0]
+    veth = next((pod.veth for pod in tables.where("pods", node=node.name)), None)
     links = {link.name: link for link in tables.where("links", node=node.name)}
     # Of what was captured by hand there may be one interface alone.
     whole, device = node.nic in links, _device(links.get(tunnel(tables.scenario.cni).device))
@@ -152,9 +152,9 @@ def _host(tables: Tables, node: Any) -> Host:
         private_ip=node.private_ip,
         public_ip=node.public_ip,
         node_address=node.node_address,
-        pod=pod.address,
-        veth=pod.veth,
-        veth_up="UP" in links[pod.veth].flags if pod.veth in links else False if whole else None,
+        pod=first_pod(tables, node.name),
+        veth=veth,
+        veth_up="UP" in links[veth].flags if veth in links else False if whole and veth else None,
         device=device,
         addresses={each.address: evidence(each) for each in tables.where("addresses", node=node.name, family="inet")},
         routes=tables.where("routes", node=node.name) or _old_routes(tables, node),
@@ -179,8 +179,9 @@ def _device(link: Any) -> Device | None:
     mac, local_ip, vni, dstport = (
         None if pd.isna(value) else value for value in (link.mac, link.local_ip, link.vni, link.dstport)
     )
-    place = evidence(link, None if pd.isna(link.detail_line) else int(link.detail_line))
-    return Device(link.name, mac, local_ip, vni, dstport, up="UP" in link.flags, evidence=place)
+    detailed = not pd.isna(link.detail_line)
+    place = evidence(link, int(link.detail_line) if detailed else None)
+    return Device(link.name, mac, local_ip, vni, dstport, "UP" in link.flags, detailed, place)
 
 
 @dataclass(frozen=True, slots=True)

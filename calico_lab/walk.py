@@ -84,6 +84,8 @@ class Device:
     vni, dstport : int or None
         All four are None for IP-in-IP.
     up : bool
+    detailed : bool
+        Whether it is known what its tunnel is like; ``ip link`` without ``-d`` does not say.
     evidence : str
         Where it stands in a recording; empty where there is none.
     """
@@ -94,6 +96,7 @@ class Device:
     vni: int | None = None
     dstport: int | None = None
     up: bool = True
+    detailed: bool = True
     evidence: str = ""
 
 
@@ -116,8 +119,10 @@ class Host:
         As in `scenario.Node`.
     node_address : str
         Annotation projectcalico.org/IPv4Address, with its mask if it has one.
-    pod, veth : str
-        Address of the node's first pod, and its interface on the node.
+    pod : str
+        Address of the node's first pod.
+    veth : str or None
+        Its interface on the node; None where no pod is known.
     veth_up : bool or None
         None where that is not known.
     device : Device or None
@@ -142,7 +147,7 @@ class Host:
     public_ip: str
     node_address: str
     pod: str
-    veth: str
+    veth: str | None
     veth_up: bool | None = True
     device: Device | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)
@@ -255,7 +260,7 @@ def place_of(hop: str, source: Host, target: Host) -> str:
 
 
 class _Way:
-    """A packet on its way: its outermost header, and what of it is not certain."""
+    """A packet on its way: its outermost header, and the captures that are missing to be certain of its source."""
 
     def __init__(self, source: Host, target: Host, scenario: Scenario) -> None:
         self.source, self.target, self.scenario = source, target, scenario
@@ -267,7 +272,7 @@ class _Way:
     def begin(self, protocol: int, port: int | None, source: str, destination: str) -> None:
         """Give the packet this header."""
         self.protocol, self.port, self.outer, self.destination = protocol, port, source, destination
-        self.source_known = True
+        self.doubt: frozenset[str] = frozenset()
 
     @property
     def leaves_site(self) -> bool:
@@ -304,22 +309,30 @@ class _Way:
             yield from self._network()
             yield self._peer_pod()
             return
-        device, far = self.source.device, self.target
         if mode(self.scenario.cni) == "bird":
-            self.begin(_IPIP, None, self.source.private_ip, route.via if route is not None else far.node_ip)
+            remote = route.via if route is not None else self.target.node_ip
+            self.begin(_IPIP, None, self.source.private_ip, remote)
         else:
             yield self._neighbour(route)
             yield self._fdb()
-            own = device.local_ip if device is not None and device.local_ip is not None else self.source.private_ip
-            self.begin(_UDP, device.dstport if device is not None else None, own, self.remote)
+            self._begin_vxlan()
         yield from self.carried()
         yield self._decapsulation()
         yield self._peer_pod()
 
+    def _begin_vxlan(self) -> None:
+        own, made, cni = self.source, tunnel(self.scenario.cni), self.scenario.cni
+        if own.device is not None and own.device.detailed:
+            self.begin(_UDP, own.device.dstport, own.device.local_ip or own.private_ip, self.remote)
+        else:
+            # What the CNI would give it, as long as nobody looked.
+            self.begin(_UDP, made.port, own.private_ip if mode(cni) == "canal" else own.node_ip, self.remote)
+            self.doubt = frozenset({"ip-link"})
+
     def _pod(self) -> Hop:
         own = self.source
         if own.veth_up is None:
-            return self.unknown("pod", ["ip-link"])
+            return self.unknown("pod", ["ip-link"] if own.veth else [])
         if not own.veth_up:
             return self.at("pod", "stop", f"{own.veth}: down", cause="pod-route")
         return self.at("pod", "pass", f"{own.pod} → {self.target.pod}")
@@ -327,7 +340,7 @@ class _Way:
     def _veth(self) -> Hop:
         own = self.source
         unread = own.unread & {"sysctl", "ip-route"}
-        if unread:
+        if unread or own.veth is None:
             return self.unknown("veth", unread)
         arp = own.setting(own.veth, "proxy_arp")
         if arp is not None and arp.value == "0":
@@ -364,9 +377,9 @@ class _Way:
             return self.at("route", "pass", what, route)
         return self.at("route", "astray", what, route, cause=cause)
 
-    def _forwarded(self, host: Host, in_iface: str, out_iface: str) -> Any:
+    def _forwarded(self, host: Host, in_iface: str | None, out_iface: str) -> Any:
         """The rule of a node's firewall that drops the inner packet as the node forwards it, or None."""
-        packet = Packet(self.source.pod, self.target.pod, ("icmp", "1"), in_iface=in_iface, out_iface=out_iface)
+        packet = Packet(self.source.pod, self.target.pod, ("icmp", "1"), in_iface=in_iface or "", out_iface=out_iface)
         return dropped_by(host.rules, host.sets, "FORWARD", packet)
 
     def _neighbour(self, route: Any) -> Hop:
@@ -406,12 +419,13 @@ class _Way:
     def _outer(self) -> Hop:
         own, device = self.source, self.source.device
         how = f"ip proto {self.protocol}" if self.port is None else f"{_NAMES[self.protocol][0]}/{self.port}"
-        if self.protocol == _UDP and device is not None:
+        if self.protocol == _UDP and device is not None and device.detailed:
             how += f" vni {device.vni}"
         rows = (device.evidence,) if device is not None and self.protocol != _TCP else ()
         what = f"{self.outer} → {self.destination} {how}"
-        if "ip-addr" in own.unread:
-            return self.unknown("outer", ["ip-addr"], what, *rows)
+        missing = self.doubt | own.unread & {"ip-addr"}
+        if missing:
+            return self.unknown("outer", missing, what, *rows)
         if self.outer not in own.addresses:
             cause = "bgp-source" if self.protocol == _TCP else "local-address"
             return self.at("outer", "stop", what, *rows, cause=cause)
@@ -419,9 +433,11 @@ class _Way:
 
     def _snat(self) -> Hop:
         own, protocol, port = self.source, _NAMES[self.protocol][0], self.port or 0
-        if "iptables-save" in own.unread:
-            self.source_known = self.outer == own.private_ip
-            return self.unknown("snat", ["iptables-save"])
+        if "iptables-save" in own.unread and self.outer != own.private_ip:
+            self.doubt |= {"iptables-save"}
+        missing = self.doubt | own.unread & {"iptables-save"}
+        if missing:
+            return self.unknown("snat", missing)
         untracked = not_tracked(own.rules, own, self.outer, protocol, port)
         if untracked is not None:
             return self.at("snat", "pass", untracked.spec, untracked)
@@ -469,11 +485,12 @@ class _Way:
             return self.at("source-check", "stop", f"ip proto {self.protocol}", cause="outer-protocol")
         if not scenario.checks_source(own.site):
             return self.at("source-check", "pass", "source_check: false")
-        if self.outer == own.private_ip:
-            return self.at("source-check", "pass", self.outer)
-        what = f"{self.outer} ≠ {own.private_ip}"
-        if not self.source_known:
-            return self.unknown("source-check", ["iptables-save"], what, cause=self._foreign)
+        known = self.outer == own.private_ip
+        what = self.outer if known else f"{self.outer} ≠ {own.private_ip}"
+        if self.doubt:
+            return self.unknown("source-check", self.doubt, what, cause=None if known else self._foreign)
+        if known:
+            return self.at("source-check", "pass", what)
         return self.at("source-check", "stop", what, cause=self._foreign)
 
     def _nat(self) -> Hop:
@@ -482,8 +499,8 @@ class _Way:
             return self.at("nat", "pass", "–")
         if self.outer != own.private_ip:
             what = f"{self.outer} → –"
-            if not self.source_known:
-                return self.unknown("nat", ["iptables-save"], what, cause=self._foreign)
+            if self.doubt:
+                return self.unknown("nat", self.doubt, what, cause=self._foreign)
             return self.at("nat", "stop", what, cause=self._foreign)
         self.outer = own.public_ip
         return self.at("nat", "pass", f"{own.private_ip} → {own.public_ip}")
@@ -508,7 +525,7 @@ class _Way:
     def _allow_list(self) -> Hop:
         far = self.target
         wanted = {"ip-addr", "iptables-save"} | (set() if mode(self.scenario.cni) == "canal" else {"ipset-list"})
-        missing = far.unread & wanted | (set() if self.source_known else {"iptables-save"})
+        missing = far.unread & wanted | self.doubt
         if missing:
             return self.unknown("allow-list", missing)
         if self.outer in far.addresses:
@@ -526,7 +543,7 @@ class _Way:
 
     def _decapsulation(self) -> Hop:
         own, far = self.source.device, self.target.device
-        if "ip-link" in self.target.unread or own is None:
+        if "ip-link" in self.target.unread or own is None or not own.detailed or (far and not far.detailed):
             return self.unknown("decapsulation", ["ip-link"])
         if far is None or not far.up:
             return self.at("decapsulation", "stop", tunnel(self.scenario.cni).device, cause="device-present")
@@ -541,9 +558,9 @@ class _Way:
         if self.by_tunnel and self.mac is not None and far.device is not None and self.mac != far.device.mac:
             what = f"{self.mac} ≠ {far.device.mac}"
             return self.at("peer-pod", "stop", what, far.device.evidence, cause="mac-agreement")
-        unread = far.unread & {"sysctl", "ip-route", "iptables-save"} | ({"ip-link"} if far.veth_up is None else set())
-        if unread:
-            return self.unknown("peer-pod", unread)
+        unread = far.unread & {"sysctl", "ip-route", "iptables-save"}
+        if unread or far.veth is None or far.veth_up is None:
+            return self.unknown("peer-pod", unread | ({"ip-link"} if far.veth else set()))
         came_by = far.nic if not self.by_tunnel or far.device is None else far.device.name
         back, strict = best_route(far.routes, self.source.pod), far.strict(came_by)
         if strict is not None and back is not None and back.dev != came_by:
