@@ -559,8 +559,10 @@ class _Way:
             what = f"{self.mac} ≠ {far.device.mac}"
             return self.at("peer-pod", "stop", what, far.device.evidence, cause="mac-agreement")
         unread = far.unread & {"sysctl", "ip-route", "iptables-save"}
-        if unread or far.veth is None or far.veth_up is None:
-            return self.unknown("peer-pod", unread | ({"ip-link"} if far.veth else set()))
+        if far.veth is not None and far.veth_up is None:
+            unread |= {"ip-link"}
+        if unread or far.veth is None:
+            return self.unknown("peer-pod", unread)
         came_by = far.nic if not self.by_tunnel or far.device is None else far.device.name
         back, strict = best_route(far.routes, self.source.pod), far.strict(came_by)
         if strict is not None and back is not None and back.dev != came_by:

@@ -150,6 +150,19 @@ def test_what_was_not_captured_is_not_known_and_never_passes(
     assert differs(frame) is None
 
 
+def test_a_device_without_its_details_leaves_the_outer_source_open(
+    recorded: Callable[[str], Recording], edited: Callable[..., Recording]
+) -> None:
+    plain = [(A, "ip-link", r"^    (veth|vxlan) .*\n", ""), (A, "ip-link", r" promiscuity .*$", "")]
+    frame = way(edited(recorded("single-vxlan-private"), plain))
+    unknown = frame[(frame["predicted"] == "unknown") & (frame["direction"] == "request")]
+    assert dict(zip(unknown["hop"], unknown["missing"], strict=True)) == dict.fromkeys(
+        ("outer", "snat", "source-check", "allow-list", "decapsulation"), "ip-link"
+    )
+    assert end(frame, "measured") is None
+    assert differs(frame) is None
+
+
 def test_the_review_documents_four_commands_show_a_part() -> None:
     tables = Tables(Recording(REVIEW_2022))
     frame = journey(tables, *first_pair(tables))
