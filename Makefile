@@ -19,7 +19,7 @@ provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTOR
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list report capture restore remedies import compare matrix sweep publish cluster lab doctor test test-e2e check fix bench lock clean
+.PHONY: help list predict report capture restore remedies import compare matrix sweep publish cluster lab doctor test test-e2e check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -36,6 +36,9 @@ capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document 
 
 restore: $(READY) ## undo what a run changed on a Kubernetes cluster: JOURNAL=outputs/name/changes.jsonl KUBECONFIG=file [CONTEXT=name]
 	@$(PYTHON) -m calico_lab restore $(call option,--journal,JOURNAL) $(call option,--kubeconfig,KUBECONFIG) $(call option,--context,CONTEXT)
+
+predict: $(READY) ## the verdict that follows from SCENARIO=name alone, and why; runs nothing [SET="key=value ..."] [LANG_REPORT=ko|en]
+	@$(PYTHON) -m calico_lab predict $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT) $(call each,--set,SET)
 
 remedies: $(READY) .venv/.packages-lab ## apply remedies to SCENARIO=name in labs, measure again, and write its report [LANG_REPORT=ko|en]
 	@$(PYTHON) -m calico_lab remedies $(call option,,SCENARIO) $(call option,--lang,LANG_REPORT)

@@ -20,13 +20,17 @@ __all__ = [
     "Tunnel",
     "counterpart",
     "environment",
+    "goes_direct",
     "install_commands",
     "mode",
     "node_address",
     "node_annotations",
     "node_ip",
     "same_subnet",
+    "senders",
     "tunnel",
+    "tunnel_rules",
+    "tunnel_source",
     "veth_name",
     "vtep_mac",
 ]
@@ -115,6 +119,44 @@ def same_subnet(node_address: str, peer_address: str) -> bool:
     """
     network = ipaddress.ip_network(node_address, strict=False)
     return ipaddress.ip_address(peer_address.split("/")[0]) in network
+
+
+def goes_direct(cni: Cni, node_address: str, peer_address: str) -> bool:
+    """Whether a node sends to the peer's pods without a tunnel: CrossSubnet, and both in one subnet."""
+    return "CrossSubnet" in (cni.vxlan, cni.ipip) and same_subnet(node_address, peer_address)
+
+
+def tunnel_source(node: Node, cni: Cni) -> str:
+    """The outer source of a node's tunnel packets, before any NAT.
+
+    Calico's VXLAN takes the node's address (felix/dataplane/linux/vxlan_mgr.go); flannel that of the NIC
+    (backend/vxlan/vxlan.go), and so does routing for IP-in-IP, whose device has none (ipip_mgr.go).
+    """
+    return node_ip(node, cni) if mode(cni) == "vxlan" else node.private_ip
+
+
+def senders(node: Node, scenario: Scenario) -> tuple[str, list[str]]:
+    """Felix's set of those who may send to a node's tunnel, and its members (vxlan_mgr.go, ipip_mgr.go)."""
+    peers = [node_ip(peer, scenario.cni) for peer in scenario.peers(node)]
+    if scenario.cni.backend == "bird":
+        return "cali40all-hosts-net", [node_ip(node, scenario.cni), *peers]
+    return "cali40all-vxlan-net", peers
+
+
+def tunnel_rules(device: Tunnel) -> list[str]:
+    """Felix's rules for the tunnel's packets, as lines of iptables-save (felix/rules/static.go)."""
+    if device.port is None:
+        packets, allowed, name = "-p 4", "cali40all-hosts-net", "IPIP"
+    else:
+        packets, allowed, name = f"-p udp -m multiport --dports {device.port}", "cali40all-vxlan-net", "VXLAN"
+    return [
+        f'-A cali-INPUT {packets} -m comment --comment "Allow {name} packets from whitelisted hosts" '
+        f"-m set --match-set {allowed} src -m addrtype --dst-type LOCAL -j ACCEPT",
+        f'-A cali-INPUT {packets} -m comment --comment "Drop {name} packets from non-whitelisted hosts" '
+        "-m addrtype --dst-type LOCAL -j DROP",
+        f'-A cali-OUTPUT {packets} -m comment --comment "Allow {name} packets to other whitelisted hosts" '
+        f"-m addrtype --src-type LOCAL -m set --match-set {allowed} dst -j ACCEPT",
+    ]
 
 
 def vtep_mac(node_name: str) -> str:

@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         live.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
         live.add_argument("--inventory", type=Path, help="ssh: the machines")
         live.add_argument("--trust-first-use", action="store_true", help="ssh: take host keys that are not known yet")
+    predict = verb("predict", _predict, "the verdict that follows from a scenario alone; runs nothing")
+    predict.add_argument("scenario", nargs="?", help="a name from `list`, or a .yaml file")
+    predict.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the words")
+    predict.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
     matrix = verb("matrix", _matrix, "review several scenarios, and put them side by side")
     matrix.add_argument("scenario", nargs="*", help="names or .yaml files; all by default")
     matrix.add_argument("--resume", action="store_true", help="run only what is missing or changed")
@@ -211,6 +215,20 @@ def _refuse_options_of_others(options: argparse.Namespace) -> None:
                     seen=f"PROVIDER={options.provider}",
                     todo=f"leave {word} out, or name that provider",
                 )
+
+
+def _predict(options: argparse.Namespace) -> None:
+    if not options.scenario:
+        raise InputError("no scenario is named", where="SCENARIO", todo=f"allowed: {', '.join(names())}")
+    scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))
+    from .page import Page
+    from .predict import predict, shown
+
+    for part in shown(predict(scenario), Page(options.lang).words):
+        if isinstance(part, str):
+            _OUT.print(part, soft_wrap=True, highlight=False, markup=False)
+        else:
+            _print_table(part)
 
 
 def _matrix(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ import yaml
 from . import plot
 from .calico import tunnel
 from .page import Block, Language, Page
+from .predict import predict
 from .review import Review
 from .scenario import Scenario
 from .tables import rows
@@ -114,38 +115,45 @@ class Overview:
     def table(self) -> pd.DataFrame:
         """One row a scenario.
 
-        ================== ======= ==== ==================================================================
-        column             type    unit meaning
-        ================== ======= ==== ==================================================================
-        scenario           str
-        topology           str          CSP of the document's table, in its words
-        backend            str          라우팅
-        node_ip            str          IPv4Address
-        installed          boolean      설치; NA without a measurement
-        ping               boolean      NA without a measurement, or where it is not decided
-        note               str          비고, as it follows from the measurement; the error where there is none
-        cause              str          id of the first cause that failed; NA if none did
-        expected_installed boolean
-        expected_ping      boolean
-        expected_cause     str
-        agrees             boolean      NA where nothing is expected or measured
-        seconds            Float64 s    recording and report; NA if they are from an earlier run
-        error              str          why there is no measurement
-        ================== ======= ==== ==================================================================
+        =================== ======= ==== ==================================================================
+        column              type    unit meaning
+        =================== ======= ==== ==================================================================
+        scenario            str
+        topology            str          CSP of the document's table, in its words
+        backend             str          라우팅
+        node_ip             str          IPv4Address
+        predicted_installed boolean      from the scenario alone (`predict.predict`)
+        predicted_ping      boolean      NA where the CNI would not be installed
+        predicted_cause     str          NA where pods would reach each other
+        installed           boolean      설치; NA without a measurement
+        ping                boolean      NA without a measurement, or where it is not decided
+        note                str          비고, as it follows from the measurement; the error where there is none
+        cause               str          id of the first cause that failed; NA if none did
+        expected_installed  boolean
+        expected_ping       boolean
+        expected_cause      str
+        agrees              boolean      NA where nothing is expected or measured
+        seconds             Float64 s    recording and report; NA if they are from an earlier run
+        error               str          why there is no measurement
+        =================== ======= ==== ==================================================================
         """
         frame = pd.DataFrame([self._row(entry) for entry in self.entries])
-        booleans = dict.fromkeys(("installed", "ping", "expected_installed", "expected_ping", "agrees"), "boolean")
-        return frame.astype(booleans | {"seconds": "Float64"})
+        pairs = [f"{said}{what}" for said in ("predicted_", "", "expected_") for what in ("installed", "ping")]
+        return frame.astype(dict.fromkeys([*pairs, "agrees"], "boolean") | {"seconds": "Float64"})
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         scenario, review = entry.scenario, self.reviews.get(entry.scenario.name)
         expected, measured = scenario.expected, review.verdict if review else None
         backend = "canal" if scenario.cni.plugin == "canal" else scenario.cni.backend
+        predicted = predict(scenario)
         return {
             "scenario": scenario.name,
             "topology": self.words(f"value.topology.{scenario.topology}"),
             "backend": self.words(f"value.backend.{backend}"),
             "node_ip": self.words(f"value.node_ip.{scenario.cni.node_ip}"),
+            "predicted_installed": predicted.installed,
+            "predicted_ping": predicted.ping,
+            "predicted_cause": predicted.cause,
             "installed": measured.installed if measured else None,
             "ping": measured.ping if measured else None,
             "note": review.result["note"].iloc[0] if review else self.words("matrix.not-measured", error=entry.error),
@@ -163,22 +171,47 @@ class Overview:
     def heading(self) -> Block:
         measured = self.table["installed"].notna().sum()
         agreeing = self.table["agrees"].fillna(False).sum()
-        line = self.words("matrix.subtitle", total=len(self.table), measured=measured, agreeing=agreeing)
+        foreseen = measured - sum(self.surprise(row) is not None for row in rows(self.table))
+        counts = {"total": len(self.table), "measured": measured, "foreseen": foreseen, "agreeing": agreeing}
+        line = self.words("matrix.subtitle", **counts)
         return self._markdown(f"# {self.words('matrix.title')}\n\n{line}")
 
     @property
     def result(self) -> pd.DataFrame:
-        """The document's result table, with what was expected and whether it came so beside it."""
+        """The document's result table: what was predicted, what was measured and what is documented, side by side."""
         names = {cause: self.words(f"cause.{cause}") for cause in self.table["cause"].dropna()}
         notes = [
-            "\n".join([row.note, *([note] if (note := self.disagreement(row.scenario)) else [])])
+            "\n".join(filter(None, [row.note, self.surprise(row), self.disagreement(row.scenario)]))
             for row in rows(self.table)
         ]
-        expected = [self._pair(row.expected_installed, row.expected_ping) for row in rows(self.table)]
-        columns = ["scenario", "topology", "backend", "node_ip", "installed", "ping", "note", "cause"]
-        return self.table.assign(note=notes, cause=self.table["cause"].map(names), expected=expected)[
-            [*columns, "expected", "agrees", "seconds"]
+        predicted = [
+            self._pair(row.predicted_installed, row.predicted_ping) + (" ≠" if self.surprise(row) else "")
+            for row in rows(self.table)
         ]
+        documented = [self._pair(row.expected_installed, row.expected_ping) for row in rows(self.table)]
+        shown = self.table.assign(note=notes, cause=self.table["cause"].map(names))
+        shown = shown.assign(predicted=predicted, documented=documented)
+        return shown[
+            [
+                *("scenario", "topology", "backend", "node_ip", "predicted", "installed", "ping", "documented"),
+                *("agrees", "cause", "note", "seconds"),
+            ]
+        ]
+
+    def surprise(self, row: Any) -> str | None:
+        """That a row of the table was measured otherwise than predicted."""
+        sides = [
+            (getattr(row, f"{said}installed"), getattr(row, f"{said}ping"), getattr(row, f"{said}cause"))
+            for said in ("predicted_", "")
+        ]
+        predicted, measured = ([None if pd.isna(value) else value for value in side] for side in sides)
+        if row.scenario not in self.reviews or predicted == measured:
+            return None
+        return self.words("matrix.surprise", predicted=self._verdict(*predicted), measured=self._verdict(*measured))
+
+    def _verdict(self, installed: Any, ping: Any, cause: str | None) -> str:
+        named = self.words(f"cause.{cause}") if cause else self.words("review.no-cause")
+        return f"{self._pair(installed, ping)} ({named})"
 
     def disagreement(self, name: str) -> str | None:
         """Who says what of a scenario where they do not all say the same, and why it was measured so."""

@@ -23,7 +23,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-__all__ = ["heat", "latency", "mtu_path", "sweep"]
+__all__ = ["heat", "journey", "latency", "mtu_path", "sweep"]
 
 Words = Callable[..., str]
 
@@ -36,6 +36,20 @@ _BOLD: Mapping[str, Any] = {"fontfamily": "NanumGothic", "fontweight": "semibold
 _LAYERS: Mapping[str, Mapping[str, Any]] = {
     "underlay": {"color": "#0072B2", "marker": "o"},
     "overlay": {"color": "#009E73", "marker": "s"},
+}
+
+# How a packet fared at a hop: a mark beside the word, for its colour is not enough.
+_FARES: Mapping[str, Mapping[str, Any]] = {
+    "pass": {"color": "#0072B2", "marker": "o"},
+    "seen": {"color": "#0072B2", "marker": "o"},
+    "passed": {"color": "#0072B2", "marker": "o", "fillstyle": "none"},
+    "astray": {"color": _BAD, "marker": "D"},
+    "stop": {"color": _BAD, "marker": "X"},
+    "dropped": {"color": _BAD, "marker": "X"},
+    "unseen": {"color": _BAD, "marker": "X", "fillstyle": "none"},
+    "unknown": {"color": _INK, "marker": "s", "fillstyle": "none"},
+    "unreached": {"color": _FAINT, "marker": "."},
+    "untold": {"color": _FAINT, "marker": "."},
 }
 
 _WIDTH_IN = 9.0
@@ -105,6 +119,26 @@ def latency(pings: pd.DataFrame, words: Words) -> Figure:
         _finish(figure, words)
         if len(rows) > len(shown):
             figure.supxlabel(words("plot.latency.more", shown=len(shown), total=len(rows)), fontsize=9)
+    return figure
+
+
+def journey(hops: pd.DataFrame, words: Words) -> Figure:
+    """A probe's way there and back, hop below hop: what was predicted beside what was measured.
+
+    Parameters
+    ----------
+    hops : DataFrame
+        `calico_lab.journey.journey`.
+    words : callable
+        `calico_lab.page.Page.words`.
+    """
+    ways = list(hops.groupby("direction", sort=False))
+    with _style():
+        figure = _figure(1.0 + 0.34 * max(len(way) for _, way in ways))
+        for axes, (direction, way) in zip(figure.subplots(1, len(ways), squeeze=False)[0], ways, strict=True):
+            _draw_way(axes, way, words)
+            axes.set_title(words(f"journey.direction.{direction}"), loc="left", fontsize=11)
+            axes.tick_params(length=0, labelfontfamily=_fonts())
     return figure
 
 
@@ -239,6 +273,29 @@ def _scale_time(axes: Axes, times: list[pd.Series[Any]], words: Words) -> None:
     else:
         axes.set_xlim(0, 1.05 * max(float(values.max()) for values in times if not values.empty))
     axes.grid(axis="x", color="#e5e5e5")
+
+
+# ---------------------------------------------------------------------- journey
+
+
+def _draw_way(axes: Axes, way: pd.DataFrame, words: Words) -> None:
+    measured = ["untold" if pd.isna(how) else how for how in way["measured"]]
+    fares = {"predicted": list(way["predicted"]), "measured": measured}
+    for x, (column, each) in enumerate(fares.items()):
+        for y, (fare, packets) in enumerate(zip(each, way["packets"], strict=True)):
+            # That a packet was seen behind a hop says that it passed, and not how many did.
+            how = "passed" if fare == "seen" and pd.isna(packets) else fare
+            axes.plot(x, y, linestyle="none", markersize=7, **_FARES[how])
+            said = words(f"journey.fare.{how}", packets="" if pd.isna(packets) else packets)
+            axes.text(x + 0.1, y, said, va="center", fontsize=9, color=_BAD if _FARES[how]["color"] == _BAD else _INK)
+        axes.text(x, -0.9, words(f"column.{column}"), ha="center", fontsize=9, color=_INK)
+    labels = [f"{words(f'journey.hop.{hop}')}  {place}" for hop, place in zip(way["hop"], way["place"], strict=True)]
+    axes.set_yticks(range(len(way)), labels, fontsize=9)
+    axes.set_ylim(len(way) - 0.5, -1.4)
+    axes.set_xlim(-0.3, 2.0)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.hlines([y + 0.5 for y in range(len(way) - 1)], -0.3, 2.0, color="#eeeeee", linewidth=0.8)
 
 
 # ---------------------------------------------------------------------- several scenarios

@@ -20,6 +20,7 @@ from .calico import environment, install_commands, mode, node_address, tunnel
 from .checks import CAUSES, RULES, Finding, Verdict, agrees, check, findings_table, gaps, verdict
 from .clouds import CLOUDS
 from .fixes import FIXES, applicable, changed
+from .journey import differs, end, first_pair, journey
 from .page import Block, Language, Page
 from .recording import Recording, write_atomically
 from .scenario import Expected
@@ -30,6 +31,13 @@ __all__ = ["Review", "folder_of_remedies"]
 _CROSS_CHECKS = ("bgp-session", "mac-agreement", "fdb-destination", "vni-port", "route-to-block")
 _SHOWN_BY = ("public-source", "wire", "fabric-drops")
 _OUTCOME = ("ready", "pod-ping")
+_FARES = {
+    **dict.fromkeys(("pass", "seen", "passed"), "✔"),
+    **dict.fromkeys(("astray", "stop", "dropped", "unseen"), "✘"),
+    "unknown": "?",
+    **dict.fromkeys(("unreached", "untold"), ""),
+}
+"""The mark before a word of ``journey.fare``."""
 
 
 class Review:
@@ -387,6 +395,66 @@ class Review:
             if finding.id not in _OUTCOME
         ]
         return self._shown_findings(sorted(shown, key=lambda finding: order.index(finding.id)))
+
+    @cached_property
+    def journey(self) -> pd.DataFrame:
+        """The first probe between two sites, hop by hop: `journey.journey`."""
+        return journey(self.tables, *first_pair(self.tables))
+
+    def followed(self) -> Iterator[Block]:
+        """The probe's way in sentences, as a figure, and as tables of what decided at each hop."""
+        source, target = first_pair(self.tables)
+        yield self.text("section.journey", source=source, target=target, summary=" ".join(self._told()))
+        figure = plot.journey(self.journey, self.words)
+        summary = " ".join(self._told()).replace("**", "")
+        yield self.page.figure(figure, self.words("alt.journey", summary=summary), self.words("caption.journey-figure"))
+        touched = self.journey[(self.journey["predicted"] != "unreached") | self.journey["measured"].notna()]
+        for direction, way in touched.groupby("direction", sort=False):
+            title = self.words(f"journey.direction.{direction}")
+            yield self.page.table(self._shown_way(way), "caption.journey", direction=title)
+
+    def _told(self) -> Iterator[str]:
+        """How far the probe should come, how far it came, and whether that is the same."""
+        way, say = self.journey, self.words
+        predicted, lost, differ = end(way, "predicted"), end(way, "measured"), differs(way)
+        if predicted is not None:
+            cause = next(cause for cause in way["cause"] if not pd.isna(cause))
+            yield say("journey.predicted.ends", **self._named_hop(predicted), cause=say(f"cause.{cause}"))
+        else:
+            yield say(f"journey.predicted.{'unknown' if (way['predicted'] == 'unknown').any() else 'arrives'}")
+        seen = way[way["measured"] == "seen"]
+        if lost is not None:
+            before = seen[seen["position"] < lost.position]["hop"].tail(1)
+            shown = say(f"journey.hop.{before.iloc[0]}") if not before.empty else self._mark(None)
+            yield say(f"journey.measured.{lost.measured}", **self._named_hop(lost), before=shown)
+        elif seen.empty:
+            yield say("journey.measured.untold")
+        else:
+            yield say("journey.measured.arrives", packets=seen["packets"].iloc[-1])
+        yield say(f"journey.compared.{ {None: 'unknown', True: 'differs', False: 'agrees'}[differ] }")
+
+    def _named_hop(self, hop: Any) -> dict[str, str]:
+        direction = self.words(f"journey.direction.{hop.direction}")
+        return {"direction": direction, "place": hop.place, "hop": self.words(f"journey.hop.{hop.hop}")}
+
+    def _shown_way(self, way: pd.DataFrame) -> pd.DataFrame:
+        """One direction of a journey in words, for a page."""
+        say, shown = self.words, []
+        for hop in rows(way):
+            missing = say("journey.missing", captures=f"`{hop.missing}`") if isinstance(hop.missing, str) else None
+            passed = hop.measured == "seen" and pd.isna(hop.packets)
+            fare = "passed" if passed else hop.measured if isinstance(hop.measured, str) else "untold"
+            cause = f"\n{say(f'cause.{hop.cause}')}" if isinstance(hop.cause, str) else ""
+            shown.append(
+                {
+                    "hop": f"{say(f'journey.hop.{hop.hop}')}\n{hop.place}",
+                    "what": "\n".join(each for each in (hop.what, missing) if isinstance(each, str)) or None,
+                    "predicted": f"{_FARES[hop.predicted]} {say(f'journey.fare.{hop.predicted}')}{cause}".strip(),
+                    "measured": f"{_FARES[fare]} {say(f'journey.fare.{fare}', packets=hop.packets)}".strip() or None,
+                    "evidence": ", ".join(f"`{place}`" for place in hop.evidence) or None,
+                }
+            )
+        return pd.DataFrame(shown)
 
     def gaps(self) -> Iterator[Block]:
         """What to capture next where a cause rule could not decide; nothing where all could."""

@@ -132,6 +132,16 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
             id="restore-nowhere",
         ),
         pytest.param(
+            ["predict"], 2, f"SCENARIO: no scenario is named; allowed: {', '.join(names())}", id="predict-nothing"
+        ),
+        pytest.param(
+            ["predict", "cross-vxln"],
+            2,
+            "SCENARIO: no scenario has that name, did you mean cross-vxlan?; seen: cross-vxln; "
+            f"allowed: {', '.join(names())}",
+            id="predict-a-misspelled-scenario",
+        ),
+        pytest.param(
             ["publish", "cross-vxlan"],
             2,
             "WIKI: not given; make publish SCENARIO=<name> WIKI=<git address or folder>",
@@ -157,6 +167,32 @@ def test_list_names_every_scenario_with_its_sentence(capsys: pytest.CaptureFixtu
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
     assert re.findall(r"^([a-z][a-z0-9-]+) +[A-Z]", listed, flags=re.MULTILINE) == names()
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "last"),
+    [
+        ("ko", "예측 — 설치 O · Pod 간 ping O · 원인: 없음", "시나리오만으로 예측한 것이며, 아무것도 실행하지 않았다."),
+        (
+            "en",
+            "Predicted — installed O · pod ping O · cause: none",
+            "This follows from the scenario alone; nothing was run.",
+        ),
+    ],
+)
+def test_predict_takes_a_change_and_leaves_nothing_behind(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    language: Language,
+    first: str,
+    last: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "cross-vxlan", "--set", "cni.plugin=canal", "--lang", language]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0], lines[-1]) == (first, last)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------- reports

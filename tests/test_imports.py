@@ -31,13 +31,17 @@ BEHIND_THE_WAIST = sorted(
         "calico_lab.compare",
         "calico_lab.facts",
         "calico_lab.fixes",
+        "calico_lab.forwarding",
+        "calico_lab.journey",
         "calico_lab.overview",
         "calico_lab.page",
         "calico_lab.plot",
+        "calico_lab.predict",
         "calico_lab.recording",
         "calico_lab.review",
         "calico_lab.scenario",
         "calico_lab.tables",
+        "calico_lab.walk",
         *(name for name in MODULES if name.startswith(("calico_lab.checks", "calico_lab.parsers"))),
     ]
 )

@@ -43,13 +43,16 @@ def troubled(name: str, outputs: str, language: str) -> dict[str, Any]:
 @pytest.mark.lab
 class TestMatrix:
     def test_a_row_is_the_verdict_beside_what_was_expected(self, reviewed: tuple[Path, pd.DataFrame]) -> None:
-        columns = ["topology", "backend", "node_ip", "installed", "ping", "note", "cause", "agrees"]
+        columns = ["topology", "backend", "node_ip", "predicted_ping", "predicted_cause"]
+        columns += ["installed", "ping", "note", "cause", "agrees"]
         table = reviewed[1].astype(object).where(reviewed[1].notna(), None)
         assert table.set_index("scenario")[columns].to_dict("index") == {
             "single-vxlan": {
                 "topology": "Single-CSP",
                 "backend": "VXLAN",
                 "node_ip": "public-ip",
+                "predicted_ping": False,
+                "predicted_cause": "outer-source",
                 "installed": True,
                 "ping": False,
                 "note": "calico-node 1/1 Running",
@@ -60,6 +63,8 @@ class TestMatrix:
                 "topology": "Single-CSP",
                 "backend": "VXLAN",
                 "node_ip": "private-ip",
+                "predicted_ping": True,
+                "predicted_cause": None,
                 "installed": True,
                 "ping": True,
                 "note": "calico-node 1/1 Running",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from calico_lab.overview import Claim, Entry, Overview, claims
+from calico_lab.predict import predict
 from calico_lab.recording import Recording
 from calico_lab.scenario import Scenario, names
 
@@ -41,17 +43,35 @@ def test_the_documents_claims_are_what_its_scenarios_expect() -> None:
         assert (document.installed, document.ping) == (expected.installed, expected.ping), name
 
 
-def test_the_result_has_marks_and_what_was_expected(overview: Overview) -> None:
+def test_the_result_has_prediction_measurement_and_document_side_by_side(overview: Overview) -> None:
     shown = overview.page.table(overview.result).data["text/markdown"].splitlines()
+    assert shown[0] == (
+        "| Scenario | CSP | Routing | IPv4Address | Predicted | Installed | `ping` | Documented | As expected | "
+        "Cause | Note | Time taken (s) |"
+    )
     assert shown[2:] == [
-        "| single-vxlan | Single-CSP | VXLAN | public-ip | O | X | calico-node 1/1 Running | "
-        "the outer source is not an address that the cloud gave | O/X | O | 12 |",
-        "| single-vxlan-private | Single-CSP | VXLAN | private-ip | O | O | calico-node 1/1 Running | "
-        ". | O/O | O | 12 |",
-        "| cross-vxlan-noalias | Cross-CSP | VXLAN | public-ip | O | X | calico-node 1/1 Running | "
-        "the tunnel device is missing | O/X | O | 12 |",
-        "| cross-bgp | Cross-CSP | BGP | public-ip | . | . | not measured: its process died | . | X/. | . | . |",
+        "| single-vxlan | Single-CSP | VXLAN | public-ip | O/X | O | X | O/X | O | "
+        "the outer source is not an address that the cloud gave | calico-node 1/1 Running | 12 |",
+        "| single-vxlan-private | Single-CSP | VXLAN | private-ip | O/O | O | O | O/O | O | . | "
+        "calico-node 1/1 Running | 12 |",
+        "| cross-vxlan-noalias | Cross-CSP | VXLAN | public-ip | O/X | O | X | O/X | O | "
+        "the tunnel device is missing | calico-node 1/1 Running | 12 |",
+        "| cross-bgp | Cross-CSP | BGP | public-ip | X/. | . | . | X/. | . | . | not measured: its process died | . |",
     ]
+
+
+def test_a_prediction_that_failed_is_marked_and_named(overview: Overview, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = replace(predict(Scenario.load("single-vxlan")), ping=True, cause=None)
+    monkeypatch.setattr("calico_lab.overview.predict", lambda scenario: wrong)
+    row = overview.result.iloc[0]
+    assert row["predicted"] == "O/O ≠"
+    assert row["note"].splitlines() == [
+        "calico-node 1/1 Running",
+        "Not as predicted: predicted O/O (none) · "
+        "measured O/X (the outer source is not an address that the cloud gave)",
+    ]
+    assert overview.result["predicted"].tolist() == ["O/O ≠", "O/O", "O/O ≠", "O/O"]
+    assert "3 measured · 1 as predicted" in overview.heading().data["text/markdown"]
 
 
 def test_a_latency_that_was_left_out_is_said_above_the_map(overview: Overview) -> None:
@@ -64,7 +84,7 @@ def test_a_latency_that_was_left_out_is_said_above_the_map(overview: Overview) -
 
 
 def test_the_heading_counts(overview: Overview) -> None:
-    assert "4 scenarios · 3 measured · 3 as expected" in overview.heading().data["text/markdown"]
+    assert "4 scenarios · 3 measured · 3 as predicted · 3 as expected" in overview.heading().data["text/markdown"]
 
 
 def test_those_who_agree_need_no_note(overview: Overview) -> None:

@@ -133,6 +133,48 @@ class TestLatency:
         assert "None" in drawn(plot.latency(pings(), english))
 
 
+FARES = [
+    ("request", "pod", "c-1", "pass", "seen", None),
+    ("request", "route", "c-1", "astray", None, None),
+    ("request", "nic", "c-1", "unknown", "seen", 10),
+    ("request", "source-check", "tokyo", "stop", "dropped", 40),
+    ("reply", "pod", "w-1", "unreached", None, None),
+    ("reply", "peer-pod", "c-1", "unreached", "unseen", 0),
+]
+
+
+class TestJourney:
+    @pytest.fixture
+    def way(self):
+        frame = pd.DataFrame(FARES, columns=["direction", "hop", "place", "predicted", "measured", "packets"])
+        return frame.astype({"measured": "str", "packets": "Int64"})
+
+    def test_each_hop_says_in_a_word_what_was_predicted_and_measured(self, english, way):
+        request, reply = plot.journey(way, english).axes
+        assert [axes.get_title(loc="left") for axes in (request, reply)] == ["request", "reply"]
+        assert [text.get_text() for text in request.texts] == [
+            *("passes", "goes astray", "not known", "ends", "Predicted"),
+            *("passed", "", "10 seen", "40 dropped", "Measured"),
+        ]
+        assert [text.get_text() for text in reply.texts] == [
+            *("never comes", "never comes", "Predicted", "", "not seen", "Measured")
+        ]
+
+    def test_hops_are_named_with_their_place_from_the_top(self, english, way):
+        request, _ = plot.journey(way, english).axes
+        labels = [label.get_text() for label in request.get_yticklabels()]
+        assert labels == ["pod  c-1", "route  c-1", "NIC  c-1", "source check  tokyo"]
+        assert request.get_ylim()[0] > request.get_ylim()[1]
+
+    def test_marks_differ_where_colours_are_alike(self, english, way):
+        request, _ = plot.journey(way, english).axes
+        marks = {(line.get_marker(), line.get_fillstyle()) for line in request.lines}
+        assert {("o", "full"), ("o", "none"), ("D", "full"), ("X", "full"), ("s", "none"), (".", "full")} == marks
+
+    def test_every_glyph_is_there(self, words, way):
+        assert drawn(plot.journey(way, words))
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import shutil
 import string
 from collections.abc import Callable, Iterator, Mapping
@@ -255,6 +256,58 @@ class TestSummary:
             None,
             None,
             False,
+        )
+
+
+class TestJourney:
+    def told(self, review: Review) -> str:
+        return next(review.followed()).data["text/markdown"].splitlines()[-1]
+
+    def test_where_it_was_predicted_to_end_and_was_lost(self, reviewed: Callable[..., Review]) -> None:
+        assert self.told(reviewed("cross-vxlan")) == (
+            "Predicted: the request ends at the source check (aws-tokyo): the outer source is not an address that the "
+            "cloud gave. Measured: the request was dropped at the source check (aws-tokyo; last seen: NIC). "
+            "The two agree."
+        )
+
+    def test_that_it_came_back(self, reviewed: Callable[..., Review]) -> None:
+        assert self.told(reviewed("cross-canal")) == (
+            "Predicted: the reply comes back. Measured: 10 replies came back. The two agree."
+        )
+
+    def test_that_nothing_was_measured(self) -> None:
+        folder = Path(review.__file__).parent / "recordings" / "review-2022" / "recording"
+        assert self.told(Review(folder, "en")) == (
+            "Predicted: how far it gets is not known, as some outputs are missing. "
+            "Measured: nothing in this recording tells. The two cannot be compared."
+        )
+
+    def test_that_the_two_differ(
+        self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+    ) -> None:
+        lying = (A, "ip-route", r"^10\.244\.124\.0/24 .*$", "blackhole 10.244.124.0/24")
+        found = Review(edited(recordings("single-vxlan-private"), [lying]), "en")
+        assert self.told(found) == (
+            "Predicted: the request ends at the route (c-1-h43jk): no route to the pod block. "
+            "Measured: 10 replies came back. **The two differ.** What the nodes printed and the cloud networks' rules "
+            "do not explain the measurement."
+        )
+
+    def test_the_tables_leave_out_where_it_never_comes(self, reviewed: Callable[..., Review]) -> None:
+        _, figure, request, reply = reviewed("cross-vxlan").followed()
+        assert "image/png" in figure.data
+        shown = request.data["text/markdown"].splitlines()
+        assert shown[0] == "**request**"
+        assert shown[2] == "| Hop | What decides | Predicted | Measured | Evidence |"
+        assert len(shown) == 4 + 9
+        assert re.fullmatch(
+            r"\| source check<br>aws-tokyo \| 54\.64\.9\.64 ≠ 192\.168\.10\.28 \| ✘ ends<br>the outer source is not an "
+            r"address that the cloud gave \| ✘ \d+ dropped \| `captures/fabric\.aws-tokyo/iptables-save\.txt:\d+` \|",
+            shown[-1],
+        )
+        (last,) = reply.data["text/markdown"].splitlines()[4:]
+        assert last.startswith(
+            f"| peer's pod<br>{A} | . | never comes | ✘ not seen | `captures/{A}/ping-pod-probe-1-{G}"
         )
 
 

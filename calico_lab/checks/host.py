@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..calico import tunnel
+from ..forwarding import shown_route
 from ..tables import Tables, evidence, rows
 from .findings import VXLAN, Finding, rule
 from .shared import (
@@ -16,7 +17,6 @@ from .shared import (
     first_pod,
     nodes_of,
     route_of,
-    shown_route,
     skip,
     source_rewritten,
     tunnel_ip,

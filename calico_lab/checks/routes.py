@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..clouds import CLOUDS
+from ..forwarding import shown_route
 from ..tables import Tables, evidence
 from .findings import Finding, rule
 from .shared import (
@@ -16,7 +17,6 @@ from .shared import (
     nodes_of,
     pass_or_fail,
     route_of,
-    shown_route,
     skip,
     tunnel_ip,
     tunnel_pairs,

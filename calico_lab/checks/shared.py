@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, Literal
 
 import pandas as pd
 
-from ..calico import same_subnet, tunnel
+from .. import forwarding
+from ..calico import goes_direct, tunnel
 from ..commands import by_hand
 from ..tables import Tables, evidence, rows
 from .findings import Finding
@@ -34,7 +34,6 @@ __all__ = [
     "route_of",
     "said",
     "seen_from",
-    "shown_route",
     "skip",
     "source_rewritten",
     "tunnel_ip",
@@ -153,42 +152,14 @@ def tunnel_ip(tables: Tables, node: str, device: str) -> str | None:
 
 def direct_routes(tables: Tables, node: Any, peer: Any) -> list[Any]:
     """Routes by which CrossSubnet sends to the peer's pods without a tunnel, where both are in one subnet."""
-    if not same_subnet(node.node_address, peer.node_address):
+    if not goes_direct(tables.scenario.cni, node.node_address, peer.node_address):
         return []
-    cni = tables.scenario.cni
-    routes = tables.where("routes", node=node.name, destination=peer.block, dev=node.nic, via=bare(peer))
-    return routes if "CrossSubnet" in (cni.vxlan, cni.ipip) else []
+    return tables.where("routes", node=node.name, destination=peer.block, dev=node.nic, via=bare(peer))
 
 
 def route_of(tables: Tables, node: str, address: str) -> Any:
-    """The route of the main table that a packet to this address takes, or None: longest prefix, then lowest metric."""
-    wanted = ipaddress.ip_address(address)
-    fitting = [
-        (-network.prefixlen, 0 if pd.isna(route.metric) else route.metric, route.line, route)
-        for route in tables.where("routes", node=node)
-        if not isinstance(route.table, str)
-        for network in [_network(route.destination, wanted.version)]
-        if network is not None and wanted in network
-    ]
-    return min(fitting, key=lambda found: found[:3])[-1] if fitting else None
-
-
-@cache
-def _network(destination: str, version: int) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """A route's destination as a network of that IP version, or None."""
-    text = ("0.0.0.0/0" if version == 4 else "::/0") if destination == "default" else destination
-    network = ipaddress.ip_network(text)
-    return network if network.version == version else None
-
-
-def shown_route(route: Any) -> str:
-    """A route in a few words, as ``ip route`` has it."""
-    if route is None:
-        return "–"
-    words = ["" if route.type == "unicast" else route.type, route.destination]
-    words += [f"via {route.via}" if isinstance(route.via, str) else ""]
-    words += [f"dev {route.dev}" if isinstance(route.dev, str) else ""]
-    return " ".join(word for word in words if word)
+    """The route of the main table that a packet to this address takes, or None."""
+    return forwarding.best_route(tables.where("routes", node=node), address)
 
 
 def first_pod(tables: Tables, node: str) -> str:
@@ -241,52 +212,17 @@ def said(tables: Tables, node: str, word: str) -> list[str]:
 
 def source_rewritten(tables: Tables, node: Any, source: str, protocol: str, port: int) -> Any:
     """The SNAT rule that gives what leaves with this source the NIC's own address, or None."""
-    return next(
-        (
-            rule
-            for rule in tables.where("iptables", node=node.name, table="nat")
-            if rule.target == "MASQUERADE" or (rule.target == "SNAT" and rule.to_source == node.private_ip)
-            if _fits(rule, node, source, protocol, port)
-        ),
-        None,
-    )
+    return forwarding.source_rewritten(tables.where("iptables", node=node.name), node, source, protocol, port)
 
 
 def destination_rewritten(tables: Tables, node: Any, destination: str, protocol: str, port: int) -> Any:
     """The DNAT rule for what the node itself sends to this address, or None."""
-    wanted = ipaddress.ip_address(destination)
-    return next(
-        (
-            rule
-            for rule in tables.where("iptables", node=node.name, table="nat", target="DNAT")
-            if rule.chain == "OUTPUT" and isinstance(rule.dst, str) and wanted in ipaddress.ip_network(rule.dst)
-            if _fits(rule, node, node.private_ip, protocol, port)
-        ),
-        None,
-    )
+    return forwarding.destination_rewritten(tables.where("iptables", node=node.name), node, destination, protocol, port)
 
 
 def not_tracked(tables: Tables, node: Any, source: str, protocol: str, port: int) -> Any:
     """The rule that keeps what leaves with this source from connection tracking, and so from any NAT; or None."""
-    return next(
-        (
-            rule
-            for rule in tables.where("iptables", node=node.name, table="raw")
-            if rule.target == "NOTRACK" or (rule.target == "CT" and "--notrack" in rule.spec)
-            if rule.chain != "PREROUTING" and _fits(rule, node, source, protocol, port)
-        ),
-        None,
-    )
-
-
-def _fits(rule: Any, node: Any, source: str, protocol: str, port: int) -> bool:
-    """Whether an iptables rule is for packets that leave the NIC with this source; one with more conditions is not."""
-    source_fits = not isinstance(rule.src, str) or ipaddress.ip_address(source) in ipaddress.ip_network(rule.src)
-    leaves_here = not isinstance(rule.out_iface, str) or rule.out_iface == node.nic
-    port_fits = not isinstance(rule.dports, str) or str(port) in rule.dports.split(",")
-    proto_fits = not isinstance(rule.proto, str) or rule.proto == protocol
-    plain = not rule.negated and not isinstance(rule.set_name, str) and not isinstance(rule.src_type, str)
-    return source_fits and leaves_here and port_fits and proto_fits and plain
+    return forwarding.not_tracked(tables.where("iptables", node=node.name), node, source, protocol, port)
 
 
 def seen_from(tables: Tables, node: Any, source: str) -> list[str]:

@@ -11,6 +11,8 @@ from ..tables import Tables, evidence, rows
 from .findings import Finding, rule
 from .shared import file_of, pass_or_fail, skip, tunnel_pairs
 
+__all__ = ["dropped_probes"]
+
 
 @rule("public-source")
 def public_source(tables: Tables) -> Iterator[Finding]:
@@ -84,7 +86,7 @@ def fabric_drops(tables: Tables) -> Iterator[Finding]:
     rules = tables.fabric_iptables
     for drop in rows(rules[rules["comment"].notna() & (rules["target"] == "DROP") & (rules["packets"] > 0)]):
         name, _, node = drop.comment.partition(" ")
-        own = _dropped_probes(tables, name, node, drop.dst)
+        own = dropped_probes(tables, name, node, drop.dst)
         values = {
             "packets": int(drop.packets),
             "probes": own,
@@ -96,7 +98,8 @@ def fabric_drops(tables: Tables) -> Iterator[Finding]:
         yield Finding(node or drop.node, case, values, (evidence(drop),))
 
 
-def _dropped_probes(tables: Tables, drop: str, node: str, network: str) -> int:
+def dropped_probes(tables: Tables, drop: str, node: str, network: str) -> int:
+    """How many packets of a drop are pings that were sent to be dropped."""
     lost = tables.pings[tables.pings["outcome"] == "no_replies"]
     if drop == "blocked-protocol":
         return 0  # no ping is of a protocol that a cloud blocks

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from ..calico import BIRD_LOG, BIRD_SOCKET, node_address, node_ip, same_subnet
+from ..calico import BIRD_LOG, BIRD_SOCKET, goes_direct, node_address, node_ip
 from ..scenario import Node, Scenario
 from .settings import Settings
 
@@ -129,7 +129,7 @@ def tunnel_routes(node: Node, scenario: Scenario, learned: str) -> list[str]:
         ``birdcl show route all``.
     """
     own, peers = node_address(node, scenario.cni), [node_ip(peer, scenario.cni) for peer in scenario.peers(node)]
-    direct = [peer for peer in peers if scenario.cni.ipip == "CrossSubnet" and same_subnet(own, peer)]
+    direct = [peer for peer in peers if goes_direct(scenario.cni, own, peer)]
     lines = []
     block = None
     for line in learned.splitlines():

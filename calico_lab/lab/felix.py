@@ -17,7 +17,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..calico import Tunnel, node_address, node_ip, same_subnet, tunnel, vtep_mac
+from ..calico import (
+    Tunnel,
+    goes_direct,
+    node_address,
+    node_ip,
+    senders,
+    tunnel,
+    tunnel_rules,
+    tunnel_source,
+    vtep_mac,
+)
 from ..scenario import Node, Scenario
 from .settings import Settings
 
@@ -55,7 +65,7 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
     if scenario.cni.backend == "bird":
         _add_ipip(settings, node, links, mtu)
         return Dataplane(settings, (), READY)
-    own_ip = node_ip(node, scenario.cni)
+    own_ip = tunnel_source(node, scenario.cni)
     settings.ip.append(f"route add blackhole {node.block} proto {_VXLAN_PROTOCOL}")
     parent = next((link["ifname"] for link in links if own_ip in _addresses(link)), None)
     if parent is None:
@@ -70,17 +80,17 @@ def dataplane(node: Node, scenario: Scenario, links: Sequence[dict[str, Any]]) -
 
 def _add_vxlan(settings: Settings, node: Node, scenario: Scenario, parent: str, mtu: int) -> None:
     """The device, and for each peer a route, a neighbour and an FDB entry (vxlan_mgr.go, route_table.go)."""
-    device = tunnel(scenario.cni)
+    device, own_ip = tunnel(scenario.cni), tunnel_source(node, scenario.cni)
     settings.ip += [
         f"link add {device.device} txqueuelen 0 address {vtep_mac(node.name)} "
-        f"type vxlan id {device.vni} local {node_ip(node, scenario.cni)} dev {parent} dstport {device.port} nolearning",
+        f"type vxlan id {device.vni} local {own_ip} dev {parent} dstport {device.port} nolearning",
         *_dressed(device.device, node, mtu),
     ]
     for peer in scenario.peers(node):
         mac, peer_ip = vtep_mac(peer.name), node_ip(peer, scenario.cni)
         settings.ip.append(f"neigh replace {peer.tunnel_ip} lladdr {mac} dev {device.device} nud permanent")
         settings.bridge.append(f"fdb replace {mac} dev {device.device} dst {peer_ip} self permanent")
-        if scenario.cni.vxlan == "CrossSubnet" and same_subnet(node_address(node, scenario.cni), peer_ip):
+        if goes_direct(scenario.cni, node_address(node, scenario.cni), peer_ip):
             settings.ip.append(f"route add {peer.block} via {peer_ip} dev {parent} proto {_VXLAN_PROTOCOL}")
         else:
             settings.ip.append(f"route add {peer.block} via {peer.tunnel_ip} dev {device.device} onlink")
@@ -111,26 +121,17 @@ def _addresses(link: dict[str, Any]) -> set[str]:
 
 def _ipsets(node: Node, scenario: Scenario) -> list[str]:
     """Felix's sets: who may send to the tunnel here, and the pools (vxlan_mgr.go, ipip_mgr.go, masq_mgr.go)."""
-    peers = [node_ip(peer, scenario.cni) for peer in scenario.peers(node)]
-    if scenario.cni.backend == "bird":
-        senders = {"all-hosts-net": [node_ip(node, scenario.cni), *peers]}
-    else:
-        senders = {"all-vxlan-net": peers}
+    allowed, members = senders(node, scenario)
     pool = [str(scenario.cni.ip_pool)]
-    members = senders | {"all-ipam-pools": pool, "masq-ipam-pools": pool}
     return [
         line
-        for name, addresses in members.items()
-        for line in (f"create cali40{name} hash:net", *(f"add cali40{name} {address}" for address in addresses))
+        for name, addresses in {allowed: members, "cali40all-ipam-pools": pool, "cali40masq-ipam-pools": pool}.items()
+        for line in (f"create {name} hash:net", *(f"add {name} {address}" for address in addresses))
     ]
 
 
 def _iptables(device: Tunnel) -> dict[str, list[str]]:
     """Felix's static chains as far as they touch the tunnel (felix/rules/static.go, nat.go)."""
-    if device.port is None:
-        packets, senders, name = "-p 4", "cali40all-hosts-net", "IPIP"
-    else:
-        packets, senders, name = f"-p udp -m multiport --dports {device.port}", "cali40all-vxlan-net", "VXLAN"
     return {
         "raw": [
             ":cali-PREROUTING - [0:0]",
@@ -143,12 +144,7 @@ def _iptables(device: Tunnel) -> dict[str, list[str]]:
             ":cali-OUTPUT - [0:0]",
             "-I INPUT -j cali-INPUT",
             "-I OUTPUT -j cali-OUTPUT",
-            f'-A cali-INPUT {packets} -m comment --comment "Allow {name} packets from whitelisted hosts" '
-            f"-m set --match-set {senders} src -m addrtype --dst-type LOCAL -j ACCEPT",
-            f'-A cali-INPUT {packets} -m comment --comment "Drop {name} packets from non-whitelisted hosts" '
-            "-m addrtype --dst-type LOCAL -j DROP",
-            f'-A cali-OUTPUT {packets} -m comment --comment "Allow {name} packets to other whitelisted hosts" '
-            f"-m addrtype --src-type LOCAL -m set --match-set {senders} dst -j ACCEPT",
+            *tunnel_rules(device),
         ],
         "nat": [
             ":cali-POSTROUTING - [0:0]",

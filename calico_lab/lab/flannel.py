@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..calico import node_ip, tunnel
+from ..calico import node_ip, tunnel, tunnel_source
 from ..scenario import Node, Scenario
 from .settings import Settings
 
@@ -25,7 +25,7 @@ def device(node: Node, scenario: Scenario) -> Settings:
     cni, flannel = scenario.cni, tunnel(scenario.cni)
     return Settings(
         ip=[
-            f"link add {flannel.device} type vxlan id {flannel.vni} local {node.private_ip} dev {node.nic} "
+            f"link add {flannel.device} type vxlan id {flannel.vni} local {tunnel_source(node, cni)} dev {node.nic} "
             f"dstport {flannel.port} nolearning",
             f"link set {flannel.device} mtu {node.mtu_bytes - flannel.overhead_bytes}",
             f"addr add {node.tunnel_ip}/32 dev {flannel.device}",
