@@ -52,6 +52,11 @@ class Changes:
             self._append({"change": self._last, "made": made["metadata"]["uid"]})
         return made
 
+    def merge(self, ref: Ref, patch: Mapping[str, Any]) -> None:
+        """Change some fields of an object that is there; see `Api.merge`."""
+        self._note({"do": "apply", **_named(ref), "before": _plain(self._api.get(ref))})
+        self._api.merge(ref, patch)
+
     def annotate(self, node: str, values: Mapping[str, str]) -> None:
         """Set annotations of a node, where they are not so already.
 

@@ -9,18 +9,18 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, Literal
 
 from ..calico import mode, node_annotations, tunnel
 from ..errors import ClusterError, InputError
 from ..recording import now
 from ..scenario import Cni, Found, Kubernetes, Scenario
 from . import manifests
-from .api import Api
+from .api import Api, Ref
 from .changes import Changes
-from .rollout import Workload, await_ready
+from .rollout import Workload, await_gone, await_ready
 
-__all__ = ["AGENT", "NAMESPACE", "PROBE", "Plan", "install", "plan"]
+__all__ = ["AGENT", "NAMESPACE", "PROBE", "OtherCni", "Plan", "install", "plan"]
 
 Object = dict[str, Any]
 
@@ -35,6 +35,11 @@ _CNIS = (
     *("kube-router", "ovnkube-node", "weave-net"),
 )
 """How the names of the DaemonSets begin that give nodes a pod network."""
+
+_PARKED = {"calico-lab/parked": "true"}
+"""Label that no node has: a DaemonSet that selects it has no pods."""
+
+OtherCni = Literal["refuse", "stay", "park"]
 
 _CSP = "topology.cloud-barista.github.io/csp"
 """MCKS's label: the cloud that a node is in."""
@@ -58,15 +63,18 @@ class Plan:
         The cluster's nodes, as the API server has them.
     machines : list of Found
         The same with what is known of them before anything runs there.
+    others : list of dict
+        DaemonSets of other CNIs that are to be parked.
     """
 
     objects: list[Object]
     manifest: manifests.Manifest
     nodes: list[Object]
     machines: list[Found]
+    others: list[Object]
 
 
-def plan(api: Api, scenario: Scenario, *, force: bool = False, other_cni: bool = False) -> Plan:
+def plan(api: Api, scenario: Scenario, *, force: bool = False, other_cni: OtherCni = "refuse") -> Plan:
     """Look at a cluster, and find out whether the scenario's CNI can be installed on it; nothing is changed.
 
     Parameters
@@ -75,8 +83,8 @@ def plan(api: Api, scenario: Scenario, *, force: bool = False, other_cni: bool =
     scenario : Scenario
     force : bool
         Whether fields that others manage are to be taken over.
-    other_cni : bool
-        Whether another CNI may be there already.
+    other_cni : "refuse", "stay" or "park"
+        What becomes of another CNI that is there already. One that is parked has no pods until it is restored.
 
     Raises
     ------
@@ -92,14 +100,20 @@ def plan(api: Api, scenario: Scenario, *, force: bool = False, other_cni: bool =
     settings = scenario.kubernetes or Kubernetes()
     manifest = manifests.fetch(scenario.cni, settings.manifest)
     objects = manifests.for_mode(manifests.parse(manifest.text, manifest.source), scenario.cni, manifest.source)
-    if not other_cni:
-        _refuse_other_cni(api, scenario.cni)
+    others = [] if other_cni == "stay" else _other_cnis(api, scenario.cni)
+    if others and other_cni == "refuse":
+        raise ClusterError(
+            "another CNI is on this cluster",
+            where=api.host,
+            seen=f"DaemonSet {others[0]['metadata']['namespace']}/{others[0]['metadata']['name']}",
+            todo="remove it first, or say OTHER_CNI=park, which takes its pods away until it is restored",
+        )
     _refuse_other_pools(api, scenario.cni)
     if mode(scenario.cni) == "canal":
         _require_pod_cidrs(nodes)
     for each in objects:
         api.apply(each, force=force, dry_run=True)
-    return Plan(objects, manifest, nodes, machines)
+    return Plan(objects, manifest, nodes, machines, others)
 
 
 def install(
@@ -135,12 +149,15 @@ def install(
         If the API server refuses, an image cannot be pulled, or a pod of the tool does not get ready.
     """
     progress("cni")
+    settings = scenario.kubernetes or Kubernetes()
+    for daemon in planned.others:
+        changes.merge(Ref.of(daemon), {"spec": {"template": {"spec": {"nodeSelector": _PARKED}}}})
+        await_gone(api, Workload.of(daemon), settings.ready_timeout_s)
     for machine in planned.machines:
         annotations = node_annotations(scenario.cni, machine.public_ip) if machine.public_ip else {}
         changes.annotate(machine.name, annotations)
     for each in planned.objects:
         changes.apply(_started_anew(each) if each["kind"] == "DaemonSet" else each, force=force)
-    settings = scenario.kubernetes or Kubernetes()
     unready = _await(api, planned.objects, settings, progress, needed=False)
     helpers = _helpers(settings, agent=agent)
     for each in helpers:
@@ -225,17 +242,19 @@ def _site(node: Object, scenario: Scenario) -> str:
     return sites[0]
 
 
-def _refuse_other_cni(api: Api, cni: Cni) -> None:
+def _other_cnis(api: Api, cni: Cni) -> list[Object]:
     own = (_SYSTEM, tunnel(cni).workload)
-    for daemon in api.find("apps/v1", "DaemonSet"):
-        place = (daemon["metadata"]["namespace"], daemon["metadata"]["name"])
-        if place != own and place[1].startswith(_CNIS):
-            raise ClusterError(
-                "another CNI is on this cluster",
-                where=api.host,
-                seen=f"DaemonSet {'/'.join(place)}",
-                todo="remove it first, or say that it may stay",
-            )
+    found = api.find("apps/v1", "DaemonSet")
+    places = [(daemon["metadata"]["namespace"], daemon["metadata"]["name"]) for daemon in found]
+    return [
+        daemon
+        for daemon, place in zip(found, places, strict=True)
+        if place != own and place[1].startswith(_CNIS) and _PARKED.items().isdisjoint(_selector(daemon).items())
+    ]
+
+
+def _selector(daemon: Object) -> dict[str, str]:
+    return daemon["spec"]["template"]["spec"].get("nodeSelector") or {}
 
 
 def _refuse_other_pools(api: Api, cni: Cni) -> None:

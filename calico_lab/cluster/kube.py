@@ -17,7 +17,7 @@ from . import Result, found, kubectl
 from .api import Api, Ref
 from .changes import Changes
 from .found import Shell
-from .install import AGENT, NAMESPACE, PROBE, Plan, install, plan
+from .install import AGENT, NAMESPACE, PROBE, OtherCni, Plan, install, plan
 
 __all__ = ["KubeCluster", "open_kube"]
 
@@ -185,7 +185,7 @@ def open_kube(
     context: str | None = None,
     shell: Shell | None = None,
     force: bool = False,
-    other_cni: bool = False,
+    other_cni: OtherCni = "refuse",
     progress: Callable[[str], None] = lambda step: None,
 ) -> KubeCluster:
     """Install the scenario's CNI on an existing cluster, and return the cluster ready to be recorded.
@@ -202,8 +202,8 @@ def open_kube(
         Runs a line on a node, for example over SSH. By default the tool's own privileged pods do.
     force : bool
         Take over fields that others manage.
-    other_cni : bool
-        Go on where another CNI is on the cluster.
+    other_cni : "refuse", "stay" or "park"
+        See `install.plan`.
     progress : callable, optional
         Called with a catalogue key or a line at each step.
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ClusterError
 from .api import Api, Ref
 
-__all__ = ["Workload", "await_ready"]
+__all__ = ["Workload", "await_gone", "await_ready"]
 
 Object = dict[str, Any]
 
@@ -148,6 +148,25 @@ def await_ready(
         seen = "; ".join(lines) or "no pods"
         raise ClusterError(f"{workload} is not ready after {timeout_s:g} s", seen=seen, todo=f"see: {_see(workload)}")
     return lines
+
+
+def await_gone(api: Api, workload: Workload, timeout_s: float) -> None:
+    """Wait until a workload has no pods any more.
+
+    Raises
+    ------
+    ClusterError
+        If it still has some after the time.
+    """
+    until = time.monotonic() + timeout_s
+    left: list[str] = []
+    for pods in api.states("v1", "Pod", workload.namespace, labels=workload.labels, until=until):
+        left = sorted(pods)
+        if not left:
+            return
+    raise ClusterError(
+        f"{workload} still has pods after {timeout_s:g} s", seen=", ".join(left), todo=f"see: {_see(workload)}"
+    )
 
 
 def _rolled_out(thing: Object | None) -> tuple[int, int | None]:

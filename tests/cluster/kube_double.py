@@ -376,7 +376,20 @@ class KubeDouble:
     def control(self, plural: str, workload: Object) -> None:
         """What the controllers and kubelets would do for a workload."""
         about, template = workload["metadata"], workload["spec"]["template"]
-        nodes = [key[2] for key in self.objects if key[0] == "nodes"]
+        selector = template["spec"].get("nodeSelector") or {}
+        labelled = {
+            key[2]: node["metadata"].get("labels") or {} for key, node in self.objects.items() if key[0] == "nodes"
+        }
+        nodes = [name for name, labels in labelled.items() if selector.items() <= labels.items()]
+        if plural == "daemonsets":
+            for key, pod in list(self.objects.items()):
+                owners = pod["metadata"].get("ownerReferences") or [{}]
+                if (
+                    key[0] == "pods"
+                    and owners[0].get("uid") == about["uid"]
+                    and pod["spec"].get("nodeName") not in nodes
+                ):
+                    self.remove(key)
         replicas = workload["spec"].get("replicas", 1)
         wanted = nodes if plural == "daemonsets" else (nodes * replicas)[:replicas]
         if plural == "deployments":

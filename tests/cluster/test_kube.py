@@ -366,8 +366,7 @@ def test_another_cni_is_not_installed_over(two: KubeDouble, open_: Open, name: s
     _add_daemon(two, "kube-system", name)
     assert refusal(open_) == (
         f"{two.url}: another CNI is on this cluster; seen: DaemonSet kube-system/{name}; remove it first, or say "
-        f"that it "
-        "may stay"
+        "OTHER_CNI=park, which takes its pods away until it is restored"
     )
     assert changes(two) == []
 
@@ -380,7 +379,26 @@ def test_the_same_cni_of_an_operator_is_another_one(two: KubeDouble, open_: Open
 
 def test_another_cni_may_be_said_to_stay(two: KubeDouble, open_: Open) -> None:
     _add_daemon(two, "kube-system", "kube-flannel-ds")
-    assert len(open_(other_cni=True).nodes) == 2
+    assert len(open_(other_cni="stay").nodes) == 2
+    assert [pod["metadata"]["labels"]["app"] for pod in pods_of(two, "kube-flannel-ds")] == ["kube-flannel-ds"] * 2
+
+
+def test_another_cni_is_parked_and_comes_back(two: KubeDouble, open_: Open, tmp_path: Path) -> None:
+    _add_daemon(two, "kube-system", "kube-flannel-ds")
+    before = two.get("daemonsets", "kube-flannel-ds", "kube-system")["spec"]
+    cluster = open_(other_cni="park")
+    assert pods_of(two, "kube-flannel-ds") == []
+    paths = [path.partition("?")[0] for _, path in changes(two)]
+    assert paths[0] == "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-flannel-ds"
+    cluster.close()
+    open_()  # what is parked is no hindrance to the next run
+    restore(Api.open(two.kubeconfig), tmp_path / "run" / "changes.jsonl")
+    assert two.get("daemonsets", "kube-flannel-ds", "kube-system")["spec"] == before
+    assert len(pods_of(two, "kube-flannel-ds")) == 2
+
+
+def pods_of(kube: KubeDouble, daemon: str) -> list[Any]:
+    return [thing for key, thing in kube.objects.items() if key[0] == "pods" and key[2].startswith(f"{daemon}-")]
 
 
 def _add_daemon(kube: KubeDouble, namespace: str, name: str) -> None:
