@@ -10,16 +10,18 @@ each   = $(foreach word,$(value $(2)),$(1) $(call quoted,word))
 
 # make would otherwise expand these once more to hand them on in the environment.
 unexport SCENARIO PROVIDER LANG_REPORT RECORDING SET WIKI RECORDINGS SCENARIOS RESUME DASK PARAM VALUES FROM DO \
-    INVENTORY TRUST A B KUBECONFIG CONTEXT JOURNAL
+    INVENTORY TRUST A B KUBECONFIG CONTEXT CLUSTER OTHER_CNI FORCE JOURNAL
 
-# Which cluster, and how to get at it.
-provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTORY) $(if $(filter first-use,$(value TRUST)),--trust-first-use)
+# Which cluster, and how to get at it. Many people's environment has a KUBECONFIG, which is not meant for other providers.
+provider = $(call option,--provider,PROVIDER) $(call option,--inventory,INVENTORY) $(if $(filter first-use,$(value TRUST)),--trust-first-use) \
+    $(if $(filter kube,$(value PROVIDER)),$(call option,--kubeconfig,KUBECONFIG) $(call option,--context,CONTEXT)) \
+    $(call option,--cluster,CLUSTER) $(call option,--other-cni,OTHER_CNI) $(if $(filter yes,$(value FORCE)),--force)
 
 # Only the local lab uses this machine's network tools.
 lab_packages = $(if $(filter-out lab,$(value PROVIDER)),,.venv/.packages-lab)
 
 .NOTPARALLEL:
-.PHONY: help list predict report capture restore remedies import compare matrix sweep publish cluster lab doctor test test-e2e check fix bench lock clean
+.PHONY: help list report capture restore predict remedies import compare matrix sweep publish cluster lab doctor test test-e2e check fix bench lock clean
 
 help: ## print these targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do \
@@ -28,10 +30,10 @@ help: ## print these targets
 list: $(READY) ## the scenarios
 	@$(PYTHON) -m calico_lab list
 
-report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|ssh|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
+report: $(READY) $(lab_packages) ## review SCENARIO=name [PROVIDER=lab|ssh|kube|mcks|replay] [LANG_REPORT=ko|en] [RECORDING=folder] [SET="key=value ..."]
 	@$(PYTHON) -m calico_lab report $(call option,,SCENARIO) $(provider) $(call option,--lang,LANG_REPORT) $(call option,--recording,RECORDING) $(call each,--set,SET)
 
-capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document [PROVIDER=lab|ssh] [INVENTORY=file] [TRUST=first-use]
+capture: $(READY) $(lab_packages) ## record SCENARIO=name and write no document [PROVIDER=lab|ssh|kube|mcks]
 	@$(PYTHON) -m calico_lab capture $(call option,,SCENARIO) $(provider) $(call each,--set,SET)
 
 restore: $(READY) ## undo what a run changed on a Kubernetes cluster: JOURNAL=outputs/name/changes.jsonl KUBECONFIG=file [CONTEXT=name]

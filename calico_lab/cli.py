@@ -22,23 +22,33 @@ from .scenario import PARAMS, Scenario, names
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from .run import Connect, Observed
+    from .cluster.providers import Connect
+    from .run import Observed
 
 __all__ = ["main"]
 
 _OUT = Console()
 _ERR = Console(stderr=True)
 
-_LIVE = ["lab", "ssh"]
+_LIVE = ["lab", "ssh", "kube", "mcks"]
 """Providers that observe; `replay` reads what they left."""
 
-_OPTIONS = {"ssh": ("inventory", "trust_first_use")}
-"""Options that one provider alone has."""
+_OPTIONS = {
+    "ssh": ("inventory", "trust_first_use"),
+    "kube": ("inventory", "trust_first_use", "kubeconfig", "context", "force", "other_cni"),
+    "mcks": ("trust_first_use", "force", "other_cni", "cluster"),
+}
+"""Options of each provider."""
+
+_WORDS = {"trust_first_use": "TRUST"}
+"""What the Makefile calls an option, where not by its name."""
 
 _STEPS = {
     "fabric": "clouds and nodes",
     "cni": "CNI",
     "ssh": "SSH servers",
+    "api": "API server",
+    "mcks": "MCKS",
     "capture": "commands and probes",
     "report": "report",
 }
@@ -77,8 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     for live, providers in ((report, [*_LIVE, "replay"]), (capture, _LIVE)):
         live.add_argument("--provider", choices=providers, default="lab", help="where the observations come from")
         live.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
-        live.add_argument("--inventory", type=Path, help="ssh: the machines")
-        live.add_argument("--trust-first-use", action="store_true", help="ssh: take host keys that are not known yet")
+        live.add_argument("--inventory", type=Path, help="ssh: the machines; kube: go to the nodes over SSH")
+        live.add_argument("--trust-first-use", action="store_true", help="SSH takes host keys that are not known yet")
+        live.add_argument("--kubeconfig", type=Path, help="kube: of the cluster")
+        live.add_argument("--context", help="kube: of the kubeconfig; its current one by default")
+        live.add_argument("--cluster", help="mcks: its name; the scenario's by default")
+        live.add_argument("--force", action="store_true", help="kube, mcks: take over fields that others manage")
+        live.add_argument(
+            "--other-cni", choices=["stay", "park"], help="kube, mcks: what becomes of a CNI that is there"
+        )
     predict = verb("predict", _predict, "the verdict that follows from a scenario alone; runs nothing")
     predict.add_argument("scenario", nargs="?", help="a name from `list`, or a .yaml file")
     predict.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the words")
@@ -145,7 +162,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.scenario:
         scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))
     # From here on it takes seconds: nothing heavy is imported before the words on the command line are known good.
-    connect = None if observed_already else _connect(options)
+    connect = _connect(options, scenario) if scenario and not observed_already else None
     from . import run
     from .kernel import Kernel
 
@@ -154,7 +171,7 @@ def _report(options: argparse.Namespace) -> None:
             observed = run.replay(scenario, options.recording)
         else:
             assert scenario is not None
-            observed = _observe(scenario, connect, progress)
+            observed = _observe(options, scenario, connect, progress)
         review, written = run.write_report(
             observed, run.OUTPUTS, language=options.lang, kernel=kernel, progress=progress
         )
@@ -168,53 +185,68 @@ def _capture(options: argparse.Namespace) -> None:
     if not options.scenario:
         raise InputError("no scenario is named", where="SCENARIO", todo=f"allowed: {', '.join(names())}")
     scenario = Scenario.load(options.scenario, dict(map(_override, options.set)))
-    connect = _connect(options)
+    connect = _connect(options, scenario)
     with _progress() as progress:
-        observed = _observe(scenario, connect, progress, compare=False)
+        observed = _observe(options, scenario, connect, progress, compare=False)
     shown = _shortest(observed.recording)
     _OUT.print(f"{shown}; now: make report RECORDING={shown}", highlight=False, soft_wrap=True)
 
 
 def _observe(
-    scenario: Scenario, connect: Connect | None, progress: Callable[[str, int, int], None], *, compare: bool = True
+    options: argparse.Namespace,
+    scenario: Scenario,
+    connect: Connect | None,
+    progress: Callable[[str, int, int], None],
+    *,
+    compare: bool = True,
 ) -> Observed:
     from . import run
 
     folder = run.OUTPUTS / scenario.name
     if connect is None:
         return run.observe(scenario, folder, progress, compare=compare)
-    return run.observe_on(connect, scenario, folder, progress)
+    try:
+        return run.observe_on(connect, scenario, folder, progress)
+    finally:
+        _say_how_to_undo(options, scenario, folder)
 
 
-def _connect(options: argparse.Namespace) -> Connect | None:
+def _say_how_to_undo(options: argparse.Namespace, scenario: Scenario, folder: Path) -> None:
+    """Where a cluster was changed, also by a run that failed."""
+    from .cluster.journal import JOURNAL, pending, read
+    from .cluster.ownership import CLUSTERS
+
+    journal = folder / JOURNAL
+    if options.provider in ("kube", "mcks") and journal.exists() and pending(read(journal)):
+        kubeconfig = options.kubeconfig or CLUSTERS / (options.cluster or scenario.name) / "kubeconfig"
+        undo = f"make restore JOURNAL={_shortest(journal)} KUBECONFIG={_shortest(kubeconfig)}"
+        _ERR.print(f"to undo what was changed on the cluster: {undo}", highlight=False, soft_wrap=True)
+
+
+def _connect(options: argparse.Namespace, scenario: Scenario) -> Connect | None:
     """How to get the cluster that the words on the command line name; None for the local lab."""
     _refuse_options_of_others(options)
-    match options.provider:
-        case "ssh":
-            if not options.inventory:
-                raise InputError("not given", where="INVENTORY", todo="PROVIDER=ssh INVENTORY=hosts.yaml")
-            from .cluster.inventory import Inventory
-            from .cluster.machines import SshCluster
+    if options.provider == "lab":
+        return None
+    from . import run
+    from .cluster.providers import Options, provider
 
-            inventory = Inventory.load(options.inventory)
-            return lambda scenario, step: SshCluster(
-                scenario, inventory, trust_first_use=options.trust_first_use, progress=step
-            )
-    return None
+    given = {name: getattr(options, name) for names_ in _OPTIONS.values() for name in names_ if getattr(options, name)}
+    return provider(options.provider, Options(journal_folder=run.OUTPUTS / scenario.name, **given))
 
 
 def _refuse_options_of_others(options: argparse.Namespace) -> None:
     """An option of another provider would have no effect, which is not what was meant."""
-    for provider, own in _OPTIONS.items():
-        for name in own:
-            if getattr(options, name) and options.provider != provider:
-                word = name.upper()
-                raise InputError(
-                    f"this is for PROVIDER={provider}",
-                    where=word,
-                    seen=f"PROVIDER={options.provider}",
-                    todo=f"leave {word} out, or name that provider",
-                )
+    for name in dict.fromkeys(name for own in _OPTIONS.values() for name in own):
+        providers = [provider for provider, own in _OPTIONS.items() if name in own]
+        if getattr(options, name) and options.provider not in providers:
+            word = _WORDS.get(name, name.upper())
+            raise InputError(
+                f"this is for PROVIDER={' or '.join(providers)}",
+                where=word,
+                seen=f"PROVIDER={options.provider}",
+                todo=f"leave {word} out, or name that provider",
+            )
 
 
 def _predict(options: argparse.Namespace) -> None:

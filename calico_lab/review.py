@@ -169,7 +169,7 @@ class Review:
     def notes(self) -> Block:
         """What stands in for what in this recording, and how its commands reached the nodes."""
         facts = self.recording.manifest["facts"]
-        provider = self.facts["provider"] if self.facts["provider"] in ("lab", "ssh", "kube") else "other"
+        provider = self.facts["provider"] if self.facts["provider"] in ("lab", "ssh", "kube", "mcks") else "other"
         own = "review.imported" if self.imported else f"review.provider.{provider}"
         keys = [own, *(f"review.stand-in.{name}" for name in facts.get("stand_ins", []))]
         if facts.get("machine") == "user-mode-linux":

@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import report
 from .calico import counterpart
 from .capture import record
-from .cluster import Cluster
 from .cluster.journal import JOURNAL, pending, read
 from .cluster.lab import LabCluster
 from .cluster.ownership import CLUSTERS
@@ -26,10 +25,12 @@ from .recording import Recording
 from .review import Review
 from .scenario import Scenario
 
+if TYPE_CHECKING:
+    from .cluster.providers import Connect  # what only a live cluster needs takes a second to import
+
 __all__ = [
     "BUNDLED",
     "OUTPUTS",
-    "Connect",
     "Observed",
     "clean",
     "compare",
@@ -51,9 +52,6 @@ BUNDLED = Path(__file__).resolve().parent / "recordings"
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""
-
-
-Connect = Callable[[Scenario, Callable[[str], None]], Cluster]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ def observe_on(connect: Connect, scenario: Scenario, folder: Path, progress: Pro
     Parameters
     ----------
     connect : callable
-        Gives the cluster, of a scenario and of what to call with a catalogue key at each step.
+        See `providers.Connect`.
     scenario : Scenario
     folder : Path
         Gets ``recording/``.
@@ -120,7 +118,7 @@ def observe_on(connect: Connect, scenario: Scenario, folder: Path, progress: Pro
     InputError, ClusterError
         See the providers.
     """
-    with closing(connect(scenario, lambda step: progress(step, 0, 0))) as cluster:
+    with connect(scenario, lambda step: progress(step, 0, 0)) as cluster:
         record(cluster, cluster.scenario, folder / "recording", lambda *done: progress("capture", *done))
         return Observed(folder / "recording", _counterparts(folder / "comparison", counterpart(cluster.scenario)))
 

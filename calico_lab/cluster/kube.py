@@ -16,8 +16,8 @@ from ..scenario import Found, Kubernetes, Node, Pod, Scenario
 from . import Result, found, kubectl
 from .api import Api, Ref
 from .changes import Changes
-from .found import Shell
 from .install import AGENT, NAMESPACE, PROBE, OtherCni, Plan, install, plan
+from .ssh import Shells
 
 __all__ = ["KubeCluster", "open_kube"]
 
@@ -38,8 +38,9 @@ class KubeCluster:
     api : Api
     scenario : Scenario
     planned : Plan
-    shell : callable, optional
-        Runs a line on a node; None takes the agent's pods.
+    provider : str
+    shells : Shells, optional
+        Run lines on nodes; None takes the agent's pods.
     unready : sequence of str
         What of the CNI did not get ready, and why.
 
@@ -49,17 +50,24 @@ class KubeCluster:
         If a node cannot be asked, or has no pod to ping.
     """
 
-    provider = "kube"
     asks: tuple[Command, ...] = kubectl.ASKS
     fabric: tuple[str, ...] = ()
 
     def __init__(
-        self, api: Api, scenario: Scenario, planned: Plan, *, shell: Shell | None, unready: Sequence[str]
+        self,
+        api: Api,
+        scenario: Scenario,
+        planned: Plan,
+        *,
+        provider: str,
+        shells: Shells | None,
+        unready: Sequence[str],
     ) -> None:
+        self.provider = provider
         self._api, self._planned, self._unready = api, planned, unready
-        self._own_shell = shell is None
-        self._agents = self._by_node(NAMESPACE, f"app={AGENT}") if shell is None else {}
-        self._shell = shell or self._in_agent
+        self._shells = shells
+        self._agents = self._by_node(NAMESPACE, f"app={AGENT}") if shells is None else {}
+        self._shell = shells.run if shells else self._in_agent
         self._daemons = self._by_node("kube-system", f"k8s-app={tunnel(scenario.cni).workload}")
         self.node_log = kubectl.log_line(scenario.cni)
         self._answers: Mapping[str, Callable[[str], str]] = {
@@ -79,7 +87,8 @@ class KubeCluster:
     def facts(self) -> dict[str, Any]:
         kernels = [node["status"]["nodeInfo"]["kernelVersion"] for node in self._planned.nodes]
         return {
-            "transport": "exec" if self._own_shell else "ssh",
+            "transport": "ssh" if self._shells else "exec",
+            **({"host_keys": self._shells.host_keys} if self._shells else {}),
             "kernel": ", ".join(dict.fromkeys(kernels)),
             "manifest": {"source": self._planned.manifest.source, "sha256": self._planned.manifest.sha256},
             "unready": list(self._unready),
@@ -183,7 +192,8 @@ def open_kube(
     journal: Path,
     *,
     context: str | None = None,
-    shell: Shell | None = None,
+    provider: str = "kube",
+    shells: Shells | None = None,
     force: bool = False,
     other_cni: OtherCni = "refuse",
     progress: Callable[[str], None] = lambda step: None,
@@ -198,8 +208,10 @@ def open_kube(
         Where each change is written down before it is made; `changes.restore` undoes them.
     context : str, optional
         Of the kubeconfig; by default its current one.
-    shell : callable, optional
-        Runs a line on a node, for example over SSH. By default the tool's own privileged pods do.
+    provider : str
+        What the recording says that it is from.
+    shells : Shells, optional
+        Run lines on nodes, in place of the tool's own privileged pods.
     force : bool
         Take over fields that others manage.
     other_cni : "refuse", "stay" or "park"
@@ -217,8 +229,8 @@ def open_kube(
         progress("api")
         planned = plan(api, scenario, force=force, other_cni=other_cni)
         changes = Changes(api, journal)
-        unready = install(api, changes, planned, scenario, force=force, agent=shell is None, progress=progress)
-        return KubeCluster(api, scenario, planned, shell=shell, unready=unready)
+        unready = install(api, changes, planned, scenario, force=force, agent=shells is None, progress=progress)
+        return KubeCluster(api, scenario, planned, provider=provider, shells=shells, unready=unready)
     except BaseException:
         api.close()
         raise

@@ -13,7 +13,7 @@ from ..errors import ClusterError, InputError
 from ..scenario import Found, Node, Pod, Scenario
 from . import Result, found
 from .inventory import Inventory, Machine
-from .ssh import SshNode
+from .ssh import Shells
 
 __all__ = ["SshCluster"]
 
@@ -57,9 +57,8 @@ class SshCluster:
         progress: Callable[[str], None] = lambda step: None,
     ) -> None:
         sites = {machine.name: _site(machine, scenario) for machine in inventory.nodes}
-        logins = inventory.logins(trust_first_use=trust_first_use)
         self.node_log = inventory.node_log or CONTAINER_LOG
-        self._ssh = {name: SshNode(name, login) for name, login in logins.items()}
+        self._ssh = Shells(inventory.logins(trust_first_use=trust_first_use))
         progress("ssh")
         try:
             seen = self._look(inventory, scenario)
@@ -86,19 +85,18 @@ class SshCluster:
         return {
             "transport": "ssh",
             "kernel": ", ".join(dict.fromkeys(answer.kernel for answer in self._answers.values())),
-            "host_keys": {name: node.host_key for name, node in self._ssh.items() if node.host_key},
+            "host_keys": self._ssh.host_keys,
             "silent": self._silent,
         }
 
     def run(self, where: str, line: str, timeout_s: float) -> Result:
-        return self._ssh[where].run(line, timeout_s)
+        return self._ssh.run(where, line, timeout_s)
 
     def inside(self, pod: Pod) -> str:
         return found.inside(pod)
 
     def close(self) -> None:
-        for node in self._ssh.values():
-            node.close()
+        self._ssh.close()
 
     def _look(self, inventory: Inventory, scenario: Scenario) -> Mapping[str, found.Machine | ClusterError]:
         def look(machine: Machine) -> found.Machine | ClusterError:

@@ -7,7 +7,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import paramiko
 from ..errors import ClusterError, LabError
 from . import OUTPUT_LIMIT_BYTES, TOO_MUCH, Result
 
-__all__ = ["Jump", "Login", "SshNode", "UnknownHostKey", "why"]
+__all__ = ["Jump", "Login", "Shells", "SshNode", "UnknownHostKey", "why"]
 
 # Whatever goes wrong is in a Result; paramiko's threads would also print it, with tracebacks.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -308,6 +308,33 @@ class SshNode:
             self._raise_if_closed()
         self._sudo = _ask(transport, "id -u", _CONNECT_S) != "0"
         return transport
+
+
+class Shells:
+    """SSH to several machines, by their names.
+
+    Parameters
+    ----------
+    logins : mapping of str to Login
+    """
+
+    def __init__(self, logins: Mapping[str, Login]) -> None:
+        self._nodes = {name: SshNode(name, login) for name, login in logins.items()}
+
+    @property
+    def host_keys(self) -> dict[str, str]:
+        """Host keys of those who have answered."""
+        return {name: node.host_key for name, node in self._nodes.items() if node.host_key}
+
+    def run(self, where: str, line: str, timeout_s: float) -> Result:
+        """See `SshNode.run`; a machine that is not among them is unreachable."""
+        if where not in self._nodes:
+            return Result("unreachable", None, "", "it is not in the inventory", 0.0)
+        return self._nodes[where].run(line, timeout_s)
+
+    def close(self) -> None:
+        for node in self._nodes.values():
+            node.close()
 
 
 def _ask(transport: paramiko.Transport, line: str, timeout_s: float) -> str:

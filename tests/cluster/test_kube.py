@@ -21,6 +21,7 @@ from calico_lab.cluster.api import Api, ConflictError
 from calico_lab.cluster.changes import restore
 from calico_lab.cluster.kube import KubeCluster, open_kube
 from calico_lab.cluster.lab import LabCluster
+from calico_lab.cluster.ssh import Shells
 from calico_lab.errors import CalicoLabError
 from calico_lab.review import Review
 from calico_lab.scenario import Node, Pod, Scenario
@@ -508,20 +509,19 @@ def test_a_node_that_cannot_be_asked_is_one_line(two: KubeDouble, open_: Open) -
 # ---------------------------------------------------------------------- other ways to the nodes and pods
 
 
-def test_with_a_shell_of_ones_own_nothing_privileged_is_installed(
-    two: KubeDouble, open_: Open, vxlan: Scenario
-) -> None:
+def test_over_ssh_nothing_privileged_is_installed(two: KubeDouble, open_: Open, vxlan: Scenario) -> None:
     asked: list[tuple[str, str]] = []
 
-    def shell(where: str, line: str, timeout_s: float) -> Result:
-        asked.append((where, line))
-        code, out, err = answers(vxlan)(where, [line])
-        return Result("done", code, out.decode(), err.decode(), 0.0)
+    class Noted(Shells):
+        def run(self, where: str, line: str, timeout_s: float) -> Result:
+            asked.append((where, line))
+            code, out, err = answers(vxlan)(where, [line])
+            return Result("done", code, out.decode(), err.decode(), 0.0)
 
-    cluster = open_(shell=shell)
+    cluster = open_(shells=Noted({}))
     cluster.run("w-1-36384", "route", 5)
     assert asked[-1] == ("w-1-36384", "route")
-    assert cluster.facts["transport"] == "ssh"
+    assert (cluster.facts["transport"], cluster.facts["host_keys"]) == ("ssh", {})
     assert two.get("daemonsets", "calico-lab-agent", "calico-lab") is None
 
 
