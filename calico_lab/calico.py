@@ -124,7 +124,9 @@ def fitting_mtu(scenario: Scenario) -> int:
 
     That is what the scenario says of them; what their paths really carry, `mtu` reads from a recording.
     """
-    ways = {outer_way(scenario.cni, one_site=one.site == other.site) for one in scenario.nodes for other in scenario.nodes}
+    ways = {
+        outer_way(scenario.cni, one_site=one.site == other.site) for one in scenario.nodes for other in scenario.nodes
+    }
     internet = [scenario.internet.mtu_bytes] if "public" in ways else []
     return min([node.mtu_bytes for node in scenario.nodes] + internet) - tunnel(scenario.cni).overhead_bytes
 

@@ -178,7 +178,9 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
     return commands
 
 
-def mtu_sweeps(node: Node, cluster: Cluster, scenario: Scenario, layer: Literal["overlay", "underlay"]) -> list[Command]:
+def mtu_sweeps(
+    node: Node, cluster: Cluster, scenario: Scenario, layer: Literal["overlay", "underlay"]
+) -> list[Command]:
     """A node's don't-fragment sweeps to each peer: to a pod of it, or to the address that a tunnel's packets go to.
 
     All sweeps of the overlay have to end before any of the underlay begins. What a router says to one of the underlay

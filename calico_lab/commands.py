@@ -17,7 +17,7 @@ __all__ = ["BIRD", "CONTAINER_LOG", "COUNTERS", "FABRIC", "HEARD", "LISTEN", "ST
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line to run on a node: `name` is its file's, `kind` its parser's; `probe` says what a ping or a sweep measures."""
+    """A line to run on a node: `name` is its file's, `kind` its parser's; `probe` says what is measured."""
 
     name: str
     kind: str
@@ -109,8 +109,8 @@ FABRIC = (STATE[1], COUNTERS[1])
 
 
 _SWEEP = (
-    'try() {{ echo "size $1"; '
-    "said=$(timeout -s INT {deadline_s:g} ping -n -M do -c 3 -i {interval_s:g} -s $(($1 - 28)) {address} 2>&1); code=$?; "
+    'try() {{ echo "size $1"; said=$(timeout -s INT {deadline_s:g} '
+    "ping -n -M do -c 3 -i {interval_s:g} -s $(($1 - 28)) {address} 2>&1); code=$?; "
     'case $code in 0|1|124) echo "$said";; *) echo "$said" >&2; exit $code;; esac; return $code; }}; '
     "passes=68 fails=65536 size=65535 told=0; try $passes || exit 0; "
     "while [ $((fails - passes)) -gt 1 ]; do "

@@ -491,9 +491,7 @@ class Tables:
         line         int        that says the limit
         ============ ==== ===== ==================================================================
         """
-        counted = {
-            (row.node, row.counter): row.grown for row in rows(self.snmp[self.snmp["protocol"] == "Ip"])
-        }
+        counted = {(row.node, row.counter): row.grown for row in rows(self.snmp[self.snmp["protocol"] == "Ip"])}
         found = []
         for capture in self._probes("mtu_sweep"):
             probe = capture.probe

@@ -14,7 +14,9 @@ error       str | None       the refusal in ping's words
 =========== ========== ===== ==================================================================
 
 A packet that is too large is refused by the sender's own kernel (refused_local) or by a router (frag_needed); both name
-an MTU. Any other refusal is an error, and silent is what neither was answered nor refused. Before each size stands a line ``size <bytes>``; what follows is the output of `ping -M do`, standard error included,
+an MTU. Any other refusal is an error, and silent is what was neither answered nor refused.
+
+Before each size stands a line ``size <bytes>``. What follows is the output of `ping -M do`, standard error included,
 and is read by `parsers.ping`.
 """
 
