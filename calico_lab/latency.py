@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .calico import outer_way
-from .tables import Tables
+from .tables import Tables, rows
 
 __all__ = ["LEVEL", "compared", "median_difference", "medians", "summary", "wilson"]
 
@@ -73,7 +73,7 @@ def _summaries(tables: Tables) -> Iterator[dict[str, Any]]:
     replies = compared(tables).dropna(subset="time_ms")
     times = {key: own.to_numpy(dtype=float) for key, own in replies.groupby(["src", "dst", "layer"])["time_ms"]}
     pings = _of_both_layers(tables, tables.pings, "source", "target")
-    for ping in pings.itertuples():
+    for ping in rows(pings):
         key = ping.source, ping.target, ping.layer
         row: dict[str, Any] = dict(zip(("src", "dst", "layer"), key, strict=True))
         if not pd.isna(ping.transmitted) and ping.transmitted > 0:
@@ -95,9 +95,9 @@ def medians(tables: Tables) -> Iterator[tuple[str, str, float | None, str]]:
     replies = tables.replies[tables.replies["via"] == "node"]
     for (src, dst), probes in replies.groupby(["src", "dst"], sort=False):
         if probes["time_ms"].notna().any():
-            yield src, dst, float(probes["time_ms"].median()), "reply"
+            yield str(src), str(dst), float(probes["time_ms"].median()), "reply"
         else:
-            yield src, dst, None, "error" if (probes["outcome"] == "error").all() else "no-reply"
+            yield str(src), str(dst), None, "error" if (probes["outcome"] == "error").all() else "no-reply"
 
 
 def median_difference(these: np.ndarray[Any, Any], those: np.ndarray[Any, Any]) -> tuple[float, float, float]:

@@ -692,13 +692,15 @@ class Review:
     def round_trips(self) -> pd.DataFrame:
         """Each pair and layer in numbers, with what the overlay adds."""
         table = latency.summary(self.tables)
-        loss = ("loss_percent", "loss_low", "loss_high")
-        overhead = ("overhead_ms", "overhead_low_ms", "overhead_high_ms")
-        return table.assign(
-            layer=[self.words(f"layer.{layer}") for layer in table["layer"]],
-            loss=[self._interval(*values) for values in zip(*(table[name] for name in loss), strict=True)],
-            overhead=[self._interval(*values) for values in zip(*(table[name] for name in overhead), strict=True)],
-        )[["src", "dst", "layer", "sent", "lost", "loss", "min_ms", "median_ms", "p95_ms", "overhead"]]
+        worded = {
+            "layer": [self.words(f"layer.{row.layer}") for row in rows(table)],
+            "loss": [self._interval(row.loss_percent, row.loss_low, row.loss_high) for row in rows(table)],
+            "overhead": [
+                self._interval(row.overhead_ms, row.overhead_low_ms, row.overhead_high_ms) for row in rows(table)
+            ],
+        }
+        columns = ["src", "dst", "layer", "sent", "lost", "loss", "min_ms", "median_ms", "p95_ms", "overhead"]
+        return pd.DataFrame({name: worded.get(name, table.get(name)) for name in columns})
 
     def _interval(self, value: float, low: float, high: float) -> str | None:
         if pd.isna(value):
