@@ -31,7 +31,7 @@ from calico_lab.parsers._words import Line, integer, lines
 
 __all__ = ["Row", "parse"]
 
-_SIZE = re.compile(r"size (?P<size>[0-9]+)")
+_SIZE = re.compile(r"size [0-9]+")
 _HEADERS_BYTES = 28
 """IPv4 and ICMP headers, which ping adds to its payload."""
 
@@ -63,14 +63,15 @@ def parse(text: str) -> list[Row]:
 
 def _parts(text: str) -> Iterator[tuple[Line, int, str]]:
     """The line of each size, the size, and ping's text below it, which keeps its line numbers."""
-    heads = [(line, match) for line in lines(text) if (match := _SIZE.fullmatch(line.text))]
-    first = next(lines(text), None)
-    if first and (not heads or heads[0][0] != first):
-        raise first.error("not a size of a sweep")
+    found = list(lines(text))
+    heads = [line for line in found if _SIZE.fullmatch(line.text)]
+    if found and found[0] not in heads:
+        raise found[0].error("not a size of a sweep")
     all_lines = text.split("\n")
-    ends = [line.number - 1 for line, _ in heads[1:]] + [len(all_lines)]
-    for (line, match), end in zip(heads, ends, strict=True):
-        yield line, integer(line, match["size"], "size"), "\n" * line.number + "\n".join(all_lines[line.number : end])
+    ends = [*(line.number - 1 for line in heads[1:]), len(all_lines)]
+    for line, end in zip(heads, ends, strict=False):
+        size = integer(line, line.text.removeprefix("size "), "size")
+        yield line, size, "\n" * line.number + "\n".join(all_lines[line.number : end])
 
 
 def _row(line: Line, size: int, printed: str) -> Row:
