@@ -132,11 +132,11 @@ def mtu_sweep(address: str, probes: Probes) -> str:
     was told, and the one above it, are tried before the middle. Before each size stands ``size <bytes>``; the rest is
     ping's own output.
 
-    Three pings have to be lost until a size counts as lost. They get half of ``ping_timeout_s``, so that a path that
-    drops without a word takes seconds, and never so long that a whole sweep might outlast ``command_timeout_s``.
-    ``timeout`` ends them, as the ping of Ubuntu 18.04 waits for whole seconds only.
+    Three pings have to be lost until a size counts as lost. They get ``ping_timeout_s``, but never so long that a
+    whole sweep might outlast ``command_timeout_s``. ``timeout`` ends them, as the ping of Ubuntu 18.04 waits for whole
+    seconds only.
     """
-    deadline_s = min(2 * probes.ping_interval_s + probes.ping_timeout_s / 2, probes.command_timeout_s / _SIZES_AT_MOST)
+    deadline_s = min(2 * probes.ping_interval_s + probes.ping_timeout_s, probes.command_timeout_s / _SIZES_AT_MOST)
     return _SWEEP.format(deadline_s=deadline_s, interval_s=probes.ping_interval_s, address=address)
 
 

@@ -840,9 +840,10 @@ class TestWholePackets:
             (
                 "skip",
                 "lossy",
-                f"판정할 수 없음: {G}의 Pod(10.244.124.1)로 1405바이트 패킷이 도착하지 않았지만, 작은 패킷도 25% 손실된다.",
-                f"Cannot decide: packets of 1405 bytes to the pod 10.244.124.1 on {G} did not arrive, but 25 % of small "
-                "ones are lost too.",
+                f"판정할 수 없음: {G}의 Pod(10.244.124.1)로 1405바이트 패킷이 도착하지 않았지만, 작은 패킷도 25% "
+                "손실된다.",
+                f"Cannot decide: packets of 1405 bytes to the pod 10.244.124.1 on {G} did not arrive, but 25 % of "
+                "small ones are lost too.",
             )
         ]
 

@@ -87,8 +87,8 @@ def test_it_fails_where_ping_cannot_send() -> None:
 @pytest.mark.parametrize(
     ("probes", "deadline"),
     [
-        pytest.param({}, "0.54", id="default"),
-        pytest.param({"ping_timeout_s": 0.2, "ping_interval_s": 0.05}, "0.2", id="short"),
+        pytest.param({}, "1", id="default"),
+        pytest.param({"ping_timeout_s": 0.2, "ping_interval_s": 0.05}, "0.3", id="short"),
         pytest.param({"ping_timeout_s": 30}, "1", id="a-twentieth-of-the-command-at-most"),
         pytest.param({"ping_interval_s": 10, "command_timeout_s": 60}, "3", id="whatever-the-interval"),
     ],

@@ -280,7 +280,8 @@ import pandas as pd
 from calico_lab import plot
 from calico_lab.page import Page
 words = Page("ko").words
-for figure in plot.mtu_path(pd.read_pickle("hops"), pd.read_pickle("measured"), words), plot.latency(pd.read_pickle("pings"), words):
+hops, measured, pings = (pd.read_pickle(name) for name in ("hops", "measured", "pings"))
+for figure in plot.mtu_path(hops, measured, words), plot.latency(pings, words):
     figure.savefig(io.BytesIO(), format="png")
 """
     root = str(Path(plot.__file__).resolve().parents[1])
