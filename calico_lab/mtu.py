@@ -23,6 +23,8 @@ class Advice:
         The tunnel's headers.
     narrowest : tuple
         Rows of `Tables.mtu_sweeps`: the directions whose underlay carries least.
+    alike : bool
+        All directions carry the same.
     hop : str or None
         Interface and place on the way of the first of them that has that MTU; None where none that was recorded has.
     configured_bytes : int
@@ -38,6 +40,7 @@ class Advice:
     mtu_bytes: int
     overhead_bytes: int
     narrowest: tuple[Any, ...]
+    alike: bool
     hop: str | None
     configured_bytes: int
     devices: Mapping[str, int]
@@ -60,6 +63,7 @@ def advise(tables: Tables) -> Advice | None:
         mtu_bytes=least - tunnel(cni).overhead_bytes,
         overhead_bytes=tunnel(cni).overhead_bytes,
         narrowest=narrowest,
+        alike=len(narrowest) == len(measured),
         hop=_hop(tables, narrowest[0], least),
         configured_bytes=fitting_mtu(tables.scenario),
         devices=dict(zip(devices["node"], devices["mtu_bytes"].astype(int), strict=True)),

@@ -355,7 +355,7 @@ def _in_order(names: pd.Series[str], groups: Mapping[str, str] | None) -> list[s
 def _draw_cells(axes: Axes, cells: pd.DataFrame, names: list[str], columns: list[str], *, numbered: bool) -> AxesImage:
     values = cells.pivot(index="row", columns="column", values="value").reindex(index=names, columns=columns)
     # MTUs and round trips of far and near clouds differ by orders of magnitude; less than one is no contrast.
-    shades = np.ma.masked_invalid(values.astype(float).to_numpy())
+    shades = np.ma.masked_less_equal(np.ma.masked_invalid(values.astype(float).to_numpy()), 0)
     least = shades.min() if shades.count() else 1.0
     scale = LogNorm(least / 2, max(10 * least, shades.max()) if shades.count() else 10.0)
     image = axes.imshow(shades, cmap="Blues", aspect="auto", alpha=0.6, norm=scale)

@@ -39,6 +39,7 @@ _FARES = {
     **dict.fromkeys(("unreached", "untold"), ""),
 }
 """The mark before a word of ``journey.fare``."""
+_FEW = 4
 
 
 class Review:
@@ -651,14 +652,9 @@ class Review:
     def _advised(self, advice: Advice) -> Iterator[str]:
         say, first = self.words, advice.narrowest[0]
         path_mtu = first.passes_bytes
-        directions = ", ".join(f"{sweep.source} → {sweep.target}" for sweep in advice.narrowest)
-        yield say(
-            "mtu.advice",
-            mtu=advice.mtu_bytes,
-            directions=directions,
-            path_mtu=path_mtu,
-            overhead=advice.overhead_bytes,
-        )
+        directions = self._few([f"{sweep.source} → {sweep.target}" for sweep in advice.narrowest])
+        sizes = {"mtu": advice.mtu_bytes, "path_mtu": path_mtu, "overhead": advice.overhead_bytes}
+        yield say("mtu.advice-alike" if advice.alike else "mtu.advice", directions=directions, **sizes)
         yield say("mtu.hop" if advice.hop else "mtu.hop-unknown", path_mtu=path_mtu, hop=advice.hop)
         if first.limit == "frag_needed":
             yield say("mtu.told", by=first.told_by)
@@ -668,12 +664,19 @@ class Review:
         yield say("mtu.agrees" if agrees else "mtu.differs", configured=advice.configured_bytes)
         if advice.devices:
             fit = max(advice.devices.values()) <= advice.mtu_bytes
-            devices = ", ".join(f"{node} {mtu}" for node, mtu in advice.devices.items())
+            devices = self._few([f"{node} {mtu}" for node, mtu in advice.devices.items()])
             yield say("mtu.devices-fit" if fit else "mtu.devices-exceed", devices=devices)
         if advice.fragmented:
-            yield say("mtu.fragmented", nodes=", ".join(f"{node} {count}" for node, count in advice.fragmented.items()))
+            yield say(
+                "mtu.fragmented", nodes=self._few([f"{node} {count}" for node, count in advice.fragmented.items()])
+            )
         if advice.unmeasured:
-            yield say("mtu.unmeasured", directions=", ".join(f"{one} → {other}" for one, other in advice.unmeasured))
+            yield say("mtu.unmeasured", directions=self._few([f"{one} → {other}" for one, other in advice.unmeasured]))
+
+    def _few(self, parts: list[str]) -> str:
+        """The first of many."""
+        shown = ", ".join(parts[:_FEW])
+        return shown if len(parts) <= _FEW else self.words("value.and-more", shown=shown, more=len(parts) - _FEW)
 
     def latency_figure(self) -> Block:
         """The document's ping (node to pod) beside the same nodes' ping without the tunnel."""

@@ -488,7 +488,7 @@ class Tables:
         reasm_fails  int        overlay: and could not put together
         detail       str        why it failed; NA otherwise
         file         str
-        line         int        that says the limit
+        line         int        that says that packet vanished, else the limit
         ============ ==== ===== ==================================================================
         """
         counted = {(row.node, row.counter): row.grown for row in rows(self.snmp[self.snmp["protocol"] == "Ip"])}
@@ -644,14 +644,15 @@ def _limits(sizes: list[mtu_sweep.Row]) -> dict[str, Any]:
     # A router says it once; what it said the sender's kernel repeats for the sizes that come later.
     told = [size for size in sizes if size.mtu_bytes == passed.size_bytes]
     limit = min(told, key=lambda size: size.outcome != "frag_needed", default=failed)
+    silent = min((size for size in sizes if size.outcome == "silent"), key=lambda size: size.size_bytes, default=None)
     return {
         "passes_bytes": passed.size_bytes,
         "fails_bytes": failed.size_bytes,
         "limit": limit.outcome,
         "told_bytes": limit.mtu_bytes,
         "told_by": limit.from_ip,
-        "silent_bytes": min((size.size_bytes for size in sizes if size.outcome == "silent"), default=None),
-        "line": limit.line,
+        "silent_bytes": silent.size_bytes if silent else None,
+        "line": (silent or limit).line,
     }
 
 

@@ -850,6 +850,17 @@ class TestWholePackets:
     def test_one_that_is_refused_aloud_is_none(self, judged: Callable[[str], list[Finding]]) -> None:
         assert of(judged("cross-canal"), "path-mtu", A) == [("pass", "pass")]
 
+    def test_one_that_is_refused_with_another_error_is_none(
+        self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+    ) -> None:
+        aloud = (
+            A,
+            self.SWEEP,
+            r"^ping: local error: message too long, mtu=\d+",
+            "ping: sendmsg: Operation not permitted",
+        )
+        assert of(findings(edited(recordings(V), [aloud])), "path-mtu", A) == [("pass", "pass-untold")]
+
     def test_it_is_not_judged_where_nothing_arrives(self, judged: Callable[[str], list[Finding]]) -> None:
         assert of(judged("cross-vxlan"), "path-mtu", A) == [("skip", "no-small")]
 

@@ -98,6 +98,9 @@ def test_large_packets_vanish_where_fragments_are_dropped_and_small_ones_pass(dr
     passes, _, limit, told, silent = sweeps(dropping, "overlay")[A]
     assert (passes, limit, told) == (1410, "frag_needed", 1410)
     assert silent > 1450  # up to here the outer packet is 1500 bytes and crosses the internet whole
+    (there,) = rows(dropping.mtu_sweeps[dropping.mtu_sweeps["silent_bytes"].notna()])
+    said = (dropping.recording.folder / there.file).read_text(encoding="utf-8").splitlines()[there.line - 1]
+    assert said.startswith("3 packets transmitted, 0 received, 100% packet loss")
     found = check(dropping)
     assert whole_packets(found) == {A: "fail", G: "pass"}
     assert (verdict(found, dropping).ping, verdict(found, dropping).cause) == (True, "path-mtu")

@@ -70,10 +70,11 @@ def path_mtu(tables: Tables) -> Iterator[Finding]:
                 yield Finding(node.name, "cannot-send", values | {"detail": sweep.detail}, (sweep.file,))
             elif pd.isna(sweep.passes_bytes):
                 yield Finding(node.name, "no-small", values, (evidence(sweep),))
-            elif pd.isna(sweep.silent_bytes):
-                yield Finding(node.name, "pass", values | {"told": sweep.told_bytes}, (evidence(sweep),))
-            else:
+            elif not pd.isna(sweep.silent_bytes):
                 yield _vanishing(tables, node.name, sweep, values | {"size": sweep.silent_bytes})
+            else:
+                case = "pass-untold" if pd.isna(sweep.told_bytes) else "pass"
+                yield Finding(node.name, case, values | {"told": sweep.told_bytes}, (evidence(sweep),))
 
 
 def _vanishing(tables: Tables, node: str, sweep: Any, values: dict[str, Any]) -> Finding:
