@@ -1003,9 +1003,9 @@ def test_a_blocked_tunnel_fails(azure: Recording) -> None:
         (
             "fail",
             "fail",
-            "IP 프로토콜 4(IP-in-IP)인 터널 패킷 30개가 상대 노드(w-1-36384) 쪽으로 나갔으나 하나도 들어오지 않았다. "
+            "IP 프로토콜 4(IP-in-IP)인 터널 패킷 83개가 상대 노드(w-1-36384) 쪽으로 나갔으나 하나도 들어오지 않았다. "
             "Azure 클라우드망이 이 프로토콜을 막는다.",
-            "30 tunnel packets of IP protocol 4 (IP-in-IP) left for w-1-36384 and none came in there. The network of "
+            "83 tunnel packets of IP protocol 4 (IP-in-IP) left for w-1-36384 and none came in there. The network of "
             "Azure blocks this protocol.",
         )
     ]
@@ -1061,9 +1061,9 @@ def test_the_fabric_names_the_protocol_that_it_dropped(azure: Recording) -> None
         (
             "fail",
             "fail-blocked-protocol",
-            "실험실의 클라우드망이 c-1-h43jk에서 나가거나 들어오는 패킷 30개를, 클라우드가 막는 IP "
+            "실험실의 클라우드망이 c-1-h43jk에서 나가거나 들어오는 패킷 83개를, 클라우드가 막는 IP "
             "프로토콜(ipencap)이어서 버렸다 (그중 시험용 `ping` 0개).",
-            "The lab's cloud network dropped 30 packets from or to c-1-h43jk (IP protocol ipencap), because the cloud "
+            "The lab's cloud network dropped 83 packets from or to c-1-h43jk (IP protocol ipencap), because the cloud "
             "blocks this protocol (0 of them were test pings).",
         )
     ]
