@@ -33,8 +33,8 @@ class Advice:
         MTU of each node's tunnel device as it is, by node.
     fragmented : mapping of str to int
         Packets that each node put together from fragments during the probes; nodes without any are left out.
-    unmeasured : tuple of (str, str)
-        Directions whose underlay answered nothing.
+    unmeasured : tuple of str
+        Paths whose underlay answered nothing.
     """
 
     mtu_bytes: int
@@ -45,7 +45,7 @@ class Advice:
     configured_bytes: int
     devices: Mapping[str, int]
     fragmented: Mapping[str, int]
-    unmeasured: tuple[tuple[str, str], ...]
+    unmeasured: tuple[str, ...]
 
 
 def advise(tables: Tables) -> Advice | None:
@@ -68,10 +68,10 @@ def advise(tables: Tables) -> Advice | None:
         configured_bytes=fitting_mtu(tables.scenario),
         devices=dict(zip(devices["node"], devices["mtu_bytes"].astype(int), strict=True)),
         fragmented=dict(zip(together["node"], together["grown"].astype(int), strict=True)),
-        unmeasured=tuple((row.source, row.target) for row in rows(sweeps[sweeps["passes_bytes"].isna()])),
+        unmeasured=tuple(sweeps.loc[sweeps["passes_bytes"].isna(), "path"]),
     )
 
 
 def _hop(tables: Tables, sweep: Any, mtu_bytes: int) -> str | None:
-    way = tables.where("hops", path=f"{sweep.source} → {sweep.target}", layer="underlay", mtu_bytes=mtu_bytes)
+    way = tables.where("hops", path=sweep.path, layer="underlay", mtu_bytes=mtu_bytes)
     return f"{way[0].hop} ({way[0].place})" if way else None

@@ -75,8 +75,9 @@ def mtu_path(hops: pd.DataFrame, measured: pd.DataFrame, words: Words) -> Figure
         ``place`` (str, node or fabric it belongs to), ``mtu_bytes`` (Int64, NA if not observed), ``layer``
         ("underlay" or "overlay"). Paths beyond the fourth are left out, and the figure says so.
     measured : DataFrame
-        ``path``, ``layer`` as in `hops`, ``passes_bytes`` (Int64, NA if no packet was answered), ``silent_bytes``
-        (Int64, packet that vanished without a word, else NA). A dashed line spans the hops of its layer.
+        ``path``, ``layer`` as in `hops`, ``limit`` ("failed" if nothing was measured), ``passes_bytes`` (Int64, NA if
+        no packet was answered), ``silent_bytes`` (Int64, packet that vanished without a word, else NA). A dashed line
+        spans the hops of its layer.
     words : callable
         `calico_lab.page.Page.words`.
     """
@@ -262,6 +263,7 @@ def _draw_path(axes: Axes, path: str, rows: pd.DataFrame, words: Words) -> None:
 def _draw_measured(axes: Axes, layers: list[str], measured: pd.DataFrame, words: Words) -> None:
     """The largest packet of each layer, from the first to the last of its hops; the title says the same in words."""
     said = []
+    measured = measured[measured["limit"] != "failed"]
     columns = (measured[name] for name in ("layer", "passes_bytes", "silent_bytes"))
     for layer, passes, silent in zip(*columns, strict=True):
         name = words(f"layer.{layer}")

@@ -609,16 +609,12 @@ class Review:
             return self.text("review.no-path")
         smallest = hops.dropna(subset="mtu_bytes").groupby("path", sort=False)["mtu_bytes"].min().items()
         summary = ", ".join(self.words("value.smallest", path=path, mtu_bytes=mtu) for path, mtu in smallest)
-        measured = sweeps[sweeps["limit"] != "failed"].assign(path=sweeps["source"] + " → " + sweeps["target"])
-        figure = plot.mtu_path(hops, measured.sort_values("layer", ascending=False, kind="stable"), self.words)
-        return self.page.figure(figure, self.words("alt.mtu", summary=summary))
+        return self.page.figure(plot.mtu_path(hops, sweeps, self.words), self.words("alt.mtu", summary=summary))
 
     @cached_property
     def mtu_sweeps(self) -> pd.DataFrame:
         """What arrives whole in each direction, what becomes of larger packets, and the fragments that were counted."""
-        sweeps = self.tables.mtu_sweeps.sort_values(
-            ["source", "target", "layer"], ascending=[True, True, False], kind="stable"
-        )
+        sweeps = self.tables.mtu_sweeps
         return pd.DataFrame(
             {
                 "src": sweeps["source"],
@@ -652,7 +648,7 @@ class Review:
     def _advised(self, advice: Advice) -> Iterator[str]:
         say, first = self.words, advice.narrowest[0]
         path_mtu = first.passes_bytes
-        directions = self._few([f"{sweep.source} → {sweep.target}" for sweep in advice.narrowest])
+        directions = self._few([sweep.path for sweep in advice.narrowest])
         sizes = {"mtu": advice.mtu_bytes, "path_mtu": path_mtu, "overhead": advice.overhead_bytes}
         yield say("mtu.advice-alike" if advice.alike else "mtu.advice", directions=directions, **sizes)
         yield say("mtu.hop" if advice.hop else "mtu.hop-unknown", path_mtu=path_mtu, hop=advice.hop)
@@ -671,7 +667,7 @@ class Review:
                 "mtu.fragmented", nodes=self._few([f"{node} {count}" for node, count in advice.fragmented.items()])
             )
         if advice.unmeasured:
-            yield say("mtu.unmeasured", directions=self._few([f"{one} → {other}" for one, other in advice.unmeasured]))
+            yield say("mtu.unmeasured", directions=self._few(list(advice.unmeasured)))
 
     def _few(self, parts: list[str]) -> str:
         """The first of many."""

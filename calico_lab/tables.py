@@ -470,9 +470,12 @@ class Tables:
     def mtu_sweeps(self) -> pd.DataFrame:
         """One row a don't-fragment sweep: the largest packet that arrives whole, and what stops larger ones.
 
+        The underlay of a pair stands before its overlay.
+
         ============ ==== ===== ==================================================================
         column       type unit  meaning
         ============ ==== ===== ==================================================================
+        path         str        source → target, as in `hops`
         source       str        node that sent
         target       str        node it was for
         layer        str        underlay (node to node) or overlay (to a pod)
@@ -496,6 +499,7 @@ class Tables:
         for capture in self._probes("mtu_sweep"):
             probe = capture.probe
             row = {key: probe[key] for key in ("source", "target", "layer", "address")}
+            row["path"] = f"{row['source']} → {row['target']}"
             if probe["layer"] == "overlay":
                 row |= {
                     "frag_creates": counted.get((probe["source"], "FragCreates")),
@@ -505,6 +509,7 @@ class Tables:
             status, detail, sizes = self._read[capture.node, capture.command]
             limits = _limits(sizes) if status == "read" else {"limit": "failed", "detail": detail or status}
             found.append(row | limits | {"file": capture.path})
+        found.sort(key=lambda row: (row["path"], row["layer"] == "overlay"))
         return _typed(found, _documented(Tables.mtu_sweeps))
 
     # ------------------------------------------------------------------ how

@@ -42,9 +42,9 @@ def hops(*paths, of=HOPS):
     return frame.astype({"mtu_bytes": "Int64"})
 
 
-def measured(*records):
+def measured(*records, limit="frag_needed"):
     """What sweeps found: path, layer, the largest size that passes, the smallest that vanishes."""
-    frame = pd.DataFrame(records, columns=["path", "layer", "passes_bytes", "silent_bytes"])
+    frame = pd.DataFrame(records, columns=["path", "layer", "passes_bytes", "silent_bytes"]).assign(limit=limit)
     return frame.astype({"passes_bytes": "Int64", "silent_bytes": "Int64"})
 
 
@@ -108,6 +108,10 @@ class TestMtuPath:
         )
         assert second.get_title(loc="right") == "measured: overlay ✘ no reply"
         assert third.get_title(loc="right") == ""
+
+    def test_what_could_not_be_measured_is_not_said_to_be_silent(self, english):
+        (axes,) = plot.mtu_path(hops("a"), measured(("a", "overlay", None, None), limit="failed"), english).axes
+        assert axes.get_title(loc="right") == ""
 
     def test_what_was_measured_spans_the_hops_of_its_layer(self, english):
         found = measured(("a", "underlay", 1460, None), ("a", "overlay", 1410, None))
