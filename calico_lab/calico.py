@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal
 
 from .scenario import Cni, Node, Scenario
 
@@ -20,12 +21,14 @@ __all__ = [
     "Tunnel",
     "counterpart",
     "environment",
+    "fitting_mtu",
     "goes_direct",
     "install_commands",
     "mode",
     "node_address",
     "node_annotations",
     "node_ip",
+    "outer_way",
     "same_subnet",
     "senders",
     "tunnel",
@@ -109,6 +112,23 @@ def node_address(node: Node, cni: Cni) -> str:
 def node_ip(node: Node, cni: Cni) -> str:
     """The same without its mask: what tunnels, BGP sessions and allow-lists use."""
     return node_address(node, cni).split("/")[0]
+
+
+def outer_way(cni: Cni, *, one_site: bool) -> Literal["private", "public"]:
+    """By which of a peer's addresses a tunnel's packets can arrive: only within a site also by the private one."""
+    return "private" if one_site and cni.node_ip == "private" else "public"
+
+
+def fitting_mtu(scenario: Scenario) -> int:
+    """The largest packet of a pod that fits, with the tunnel's headers, every NIC and the internet if it is on the way.
+
+    That is what the scenario says of them; what their paths really carry, `mtu` reads from a recording.
+    """
+    ways = {
+        outer_way(scenario.cni, one_site=one.site == other.site) for one in scenario.nodes for other in scenario.nodes
+    }
+    internet = [scenario.internet.mtu_bytes] if "public" in ways else []
+    return min([node.mtu_bytes for node in scenario.nodes] + internet) - tunnel(scenario.cni).overhead_bytes
 
 
 def same_subnet(node_address: str, peer_address: str) -> bool:

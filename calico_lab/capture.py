@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import __version__
-from .calico import node_address, tunnel
+from .calico import node_address, outer_way
 from .cluster import Cluster
-from .commands import BIRD, COUNTERS, FABRIC, HEARD, LISTEN, STATE, Command
+from .commands import BIRD, COUNTERS, FABRIC, HEARD, LISTEN, STATE, Command, mtu_sweep
 from .recording import Recording, Writer, now
 from .scenario import Node, Pod, Scenario
 
-__all__ = ["about_node", "about_pod", "pairs", "probes", "record"]
+__all__ = ["about_node", "about_pod", "mtu_sweeps", "pairs", "probes", "record"]
 
 _AT_ONCE_PER_NODE = 4
 """OpenSSH lets ten sessions share a connection (MaxSessions); this leaves room."""
@@ -54,6 +54,8 @@ def record(
         [(name, command) for name in names for command in [*state, *before]],
         [(name, LISTEN) for name in names],
         [(node.name, command) for node in cluster.nodes for command in probes(node, cluster, scenario)],
+        [(node.name, command) for node in cluster.nodes for command in mtu_sweeps(node, cluster, scenario, "overlay")],
+        [(node.name, command) for node in cluster.nodes for command in mtu_sweeps(node, cluster, scenario, "underlay")],
         [(name, HEARD) for name in names],
         [
             *((name, command) for name in names for command in COUNTERS),
@@ -144,9 +146,9 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
     """A node's pings.
 
     For each peer: the underlay (its public and private address, and the address that the tunnel uses from the address
-    that the tunnel uses), the overlay from the node and from a pod, and whole packets of each tunnel's size.
+    that the tunnel uses) and the overlay from the node and from a pod. They start in that order, `_AT_ONCE_PER_NODE`
+    at a time, so that the underlay and the overlay of a pair are measured in the same moments.
     """
-    sizes = sorted({each.mtu_bytes - tunnel(scenario.cni).overhead_bytes for each in cluster.nodes})
     own = next((pod for pod in cluster.pods if pod.node == node.name), None)
     commands = []
     for peer in pairs(node, cluster.nodes):
@@ -173,23 +175,30 @@ def probes(node: Node, cluster: Cluster, scenario: Scenario) -> list[Command]:
                     option=f"-I {outer_source}",
                 )
             )
-        if pod is None:
-            continue
-        commands += [
-            _ping(
-                scenario,
-                f"ping-{size}-{pod.name}",
-                pod.address,
-                over | {"via": "size", "size_bytes": size},
-                option=f"-M do -s {size - _ICMP_BYTES}",
-            )
-            for size in sizes
-        ]
     return commands
 
 
-_ICMP_BYTES = 28
-"""IPv4 and ICMP headers: what ping adds to its payload."""
+def mtu_sweeps(
+    node: Node, cluster: Cluster, scenario: Scenario, layer: Literal["overlay", "underlay"]
+) -> list[Command]:
+    """A node's don't-fragment sweeps to each peer: to a pod of it, or to the address that a tunnel's packets go to.
+
+    All sweeps of the overlay have to end before any of the underlay begins. What a router says to one of the underlay
+    the kernel remembers for that address (10 minutes, ``net.ipv4.route.mtu_expires``), and from then on it refuses
+    pods' packets that are too large for the path instead of having them fragmented.
+    """
+    commands = []
+    for peer in pairs(node, cluster.nodes):
+        way = outer_way(scenario.cni, one_site=node.site == peer.site)
+        name, address = peer.name, peer.private_ip if way == "private" else peer.public_ip
+        if layer == "overlay":
+            pod = next((pod for pod in cluster.pods if pod.node == peer.name), None)
+            if pod is None:
+                continue
+            name, address = pod.name, pod.address
+        about = {"source": node.name, "target": peer.name, "layer": layer, "address": address}
+        commands.append(Command(f"mtu-{layer}-{name}", "mtu_sweep", mtu_sweep(address, scenario.probes), about))
+    return commands
 
 
 def _ping(

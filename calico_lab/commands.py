@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .calico import BIRD_LOG, BIRD_SOCKET, READINESS_PORT, TUNNELS, tunnel
-from .scenario import Scenario
+from .scenario import Probes, Scenario
 
-__all__ = ["BIRD", "CONTAINER_LOG", "COUNTERS", "FABRIC", "HEARD", "LISTEN", "STATE", "Command", "by_hand"]
+__all__ = ["BIRD", "CONTAINER_LOG", "COUNTERS", "FABRIC", "HEARD", "LISTEN", "STATE", "Command", "by_hand", "mtu_sweep"]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line to run on a node: `name` is its file's, `kind` its parser's; `probe` says what a ping measures."""
+    """A line to run on a node: `name` is its file's, `kind` its parser's; `probe` says what is measured."""
 
     name: str
     kind: str
@@ -106,6 +106,38 @@ HEARD = Command(
 
 FABRIC = (STATE[1], COUNTERS[1])
 """What the lab's routers are asked when all is done."""
+
+
+_SWEEP = (
+    'try() {{ echo "size $1"; said=$(timeout -s INT {deadline_s:g} '
+    "ping -n -M do -c 3 -i {interval_s:g} -s $(($1 - 28)) {address} 2>&1); code=$?; "
+    'case $code in 0|1|124) echo "$said";; *) echo "$said" >&2; exit $code;; esac; return $code; }}; '
+    "passes=68 fails=65536 size=65535 told=0; try $passes || exit 0; "
+    "while [ $((fails - passes)) -gt 1 ]; do "
+    "if try $size; then passes=$size; else fails=$size; case $said in *mtu*=*) "
+    "told=${{said##*mtu}} told=${{told#*=}} told=${{told# }} told=${{told%%[!0-9]*}};; esac; fi; "
+    "size=$(((passes + fails) / 2)); "
+    "for next in $((told + 1)) $told; do [ $next -gt $passes ] && [ $next -lt $fails ] && size=$next; done; "
+    "done; exit 0"
+)
+_SIZES_AT_MOST = 20
+"""Sizes of one sweep that can cost its full deadline: 16 halve what lies between 68 and 65535; some were told wrong."""
+
+
+def mtu_sweep(address: str, probes: Probes) -> str:
+    """The line that finds the largest packet that arrives whole, by bisection with don't-fragment pings.
+
+    Sizes are of IPv4 packets. 68 bytes, which every link carries (RFC 791), go first, and where not even these are
+    answered it ends. Then the largest that IPv4 has: the sender's own kernel refuses it and names the MTU. A size that
+    was told, and the one above it, are tried before the middle. Before each size stands ``size <bytes>``; the rest is
+    ping's own output.
+
+    Three pings have to be lost until a size counts as lost. They get ``ping_timeout_s``, but never so long that a
+    whole sweep might outlast ``command_timeout_s``. ``timeout`` ends them, as the ping of Ubuntu 18.04 waits for whole
+    seconds only.
+    """
+    deadline_s = min(2 * probes.ping_interval_s + probes.ping_timeout_s, probes.command_timeout_s / _SIZES_AT_MOST)
+    return _SWEEP.format(deadline_s=deadline_s, interval_s=probes.ping_interval_s, address=address)
 
 
 def by_hand(name: str, scenario: Scenario) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import combinations
 
-from .calico import counterpart, install_commands, tunnel
+from .calico import counterpart, fitting_mtu, install_commands, tunnel
 from .scenario import Node, Scenario
 
 __all__ = ["FIXES", "Fix", "applicable", "changed", "pairs"]
@@ -129,18 +129,13 @@ def _check_off(scenario: Scenario) -> list[str]:
     return [by_cloud.get(node.cloud, fallback).format(node=node.name) for node in scenario.nodes]
 
 
-def _smallest_mtu(scenario: Scenario) -> int:
-    on_the_way = [scenario.internet.mtu_bytes] if scenario.topology == "cross" else []
-    return min([node.mtu_bytes for node in scenario.nodes] + on_the_way) - tunnel(scenario.cni).overhead_bytes
-
-
 def _one_mtu(scenario: Scenario) -> Scenario:
-    cni = scenario.cni.model_copy(update={"veth_mtu": _smallest_mtu(scenario)})
+    cni = scenario.cni.model_copy(update={"veth_mtu": fitting_mtu(scenario)})
     return scenario.model_copy(update={"cni": cni, "expected": None})
 
 
 def _patch_mtu(scenario: Scenario) -> list[str]:
-    wanted = json.dumps({"data": {"veth_mtu": str(_smallest_mtu(scenario))}})
+    wanted = json.dumps({"data": {"veth_mtu": str(fitting_mtu(scenario))}})
     return [
         f"kubectl -n kube-system patch configmap calico-config --patch '{wanted}'",
         "kubectl -n kube-system rollout restart daemonset calico-node  # pods get it when they are made again",

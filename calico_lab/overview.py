@@ -270,13 +270,8 @@ class Overview:
 
     def _latencies(self) -> Iterator[tuple[str, str, float | None, str]]:
         for name, review in self.reviews.items():
-            replies = review.tables.replies[review.tables.replies["via"] == "node"]
-            for (src, dst), probes in replies.groupby(["src", "dst"], sort=False):
-                median = probes["time_ms"].median()
-                kind = "error" if (probes["outcome"] == "error").all() else "no-reply"
-                answered = not pd.isna(median)
-                mark = f"{median:.3g}" if answered else self.words(f"plot.heat.{kind}")
-                yield name, f"{src} → {dst}", float(median) if answered else None, mark
+            for src, dst, median, mark in review.latency_cells():
+                yield name, f"{src} → {dst}", median, mark
 
     def mtu_figure(self) -> Block:
         """MTU of each node's tunnel device, which says what a pod may send."""

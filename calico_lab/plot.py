@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -63,8 +65,8 @@ _LOG_FROM = 10
 """From this ratio of the slowest to the fastest median on, a linear axis squeezes the fast ones to a line."""
 
 
-def mtu_path(hops: pd.DataFrame, words: Words) -> Figure:
-    """MTU along each path, one panel a path, the smallest marked.
+def mtu_path(hops: pd.DataFrame, measured: pd.DataFrame, words: Words) -> Figure:
+    """MTU along each path, one panel a path, the smallest marked, and the largest packet that each layer carried.
 
     Parameters
     ----------
@@ -72,6 +74,10 @@ def mtu_path(hops: pd.DataFrame, words: Words) -> Figure:
         ``path`` (str), ``position`` (int, order along the path), ``hop`` (str, a device or a piece of the fabric),
         ``place`` (str, node or fabric it belongs to), ``mtu_bytes`` (Int64, NA if not observed), ``layer``
         ("underlay" or "overlay"). Paths beyond the fourth are left out, and the figure says so.
+    measured : DataFrame
+        ``path``, ``layer`` as in `hops`, ``limit`` ("failed" if nothing was measured), ``passes_bytes`` (Int64, NA if
+        no packet was answered), ``silent_bytes`` (Int64, packet that vanished without a word, else NA). A dashed line
+        spans the hops of its layer.
     words : callable
         `calico_lab.page.Page.words`.
     """
@@ -81,7 +87,9 @@ def mtu_path(hops: pd.DataFrame, words: Words) -> Figure:
         figure = _figure(0.4 + 2.4 * max(1, len(shown)))
         panels = figure.subplots(max(1, len(shown)), squeeze=False)[:, 0]
         for axes, (path, rows) in zip(panels, shown, strict=False):
-            _draw_path(axes, str(path), rows.sort_values("position"), words)
+            rows = rows.sort_values("position")
+            _draw_path(axes, str(path), rows, words)
+            _draw_measured(axes, rows["layer"].tolist(), measured[measured["path"] == path], words)
         if not shown:
             _draw_nothing(panels[0], words)
         _finish(figure, words)
@@ -91,7 +99,10 @@ def mtu_path(hops: pd.DataFrame, words: Words) -> Figure:
 
 
 def latency(pings: pd.DataFrame, words: Words) -> Figure:
-    """Round-trip times of every pair of nodes and layer: each reply, the median, and what was not answered.
+    """Round-trip times of every pair of nodes and layer as distributions, and what was not answered.
+
+    A box is the middle half of the replies with their median, its whiskers reach from the 5th to the 95th percentile,
+    and each reply is a point. A lost request is a number beside it and never a time.
 
     Parameters
     ----------
@@ -142,27 +153,37 @@ def journey(hops: pd.DataFrame, words: Words) -> Figure:
     return figure
 
 
-def heat(cells: pd.DataFrame, words: Words, title: str) -> Figure:
+def heat(cells: pd.DataFrame, words: Words, title: str, groups: Mapping[str, str] | None = None) -> Figure:
     """A table of numbers by shade. Each cell also says its number, so that nothing hangs on the shade.
+
+    With more than 24 rows the numbers give way to a scale; a cell without a value still has its mark.
 
     Parameters
     ----------
     cells : DataFrame
         ``row``, ``column`` (str, in the order of their first cell), ``value`` (float, NaN where there is none: such a
-        cell has no shade), ``mark`` (str, what the cell says). Columns beyond the eighth are left out, and the figure
-        says so.
+        cell has no shade), ``mark`` (str, what the cell says). Pairs without a row stay blank. Columns beyond the
+        eighth are left out, and the figure says so.
     words : callable
         `calico_lab.page.Page.words`.
     title : str
         What is shown, with its unit.
+    groups : mapping, optional
+        Group (a site) of each row and column, which then stand in the mapping's order, those of one group together.
+        Lines part the groups, and each has its name at the far side.
     """
-    names, columns = list(dict.fromkeys(cells["row"])), list(dict.fromkeys(cells["column"]))
+    names, columns = (_in_order(cells[name], groups) for name in ("row", "column"))
     shown = columns[:_MAX_COLUMNS]
     with _style():
-        figure = _figure(1.2 + 0.4 * max(1, len(names)))
+        numbered = len(names) <= _MAX_ROWS
+        figure = _figure(1.2 + (0.4 if numbered else 0.16) * max(1, len(names)))
         axes = figure.subplots()
         if names:
-            _draw_cells(axes, cells[cells["column"].isin(shown)], names, shown)
+            image = _draw_cells(axes, cells[cells["column"].isin(shown)], names, shown, numbered=numbered)
+            if not numbered:
+                figure.colorbar(image, ax=axes, format=lambda value, _: f"{value:g}")
+            if groups is not None:
+                _draw_groups(axes, [groups[name] for name in shown], [groups[name] for name in names])
             axes.set_title(title, loc="left", fontsize=11)
         else:
             _draw_nothing(axes, words)
@@ -239,6 +260,25 @@ def _draw_path(axes: Axes, path: str, rows: pd.DataFrame, words: Words) -> None:
     axes.set_title(path, loc="left", fontsize=11)
 
 
+def _draw_measured(axes: Axes, layers: list[str], measured: pd.DataFrame, words: Words) -> None:
+    """The largest packet of each layer, from the first to the last of its hops; the title says the same in words."""
+    said = []
+    measured = measured[measured["limit"] != "failed"]
+    columns = (measured[name] for name in ("layer", "passes_bytes", "silent_bytes"))
+    for layer, passes, silent in zip(*columns, strict=True):
+        name = words(f"layer.{layer}")
+        if pd.isna(passes):
+            said.append(words("plot.mtu_path.nothing", layer=name))
+            continue
+        at = [place for place, own in enumerate(layers) if own == layer]
+        axes.hlines(passes, at[0] - 0.3, at[-1] + 0.3, color=_LAYERS[layer]["color"], linestyle="--", zorder=1)
+        said.append(words("plot.mtu_path.passes", layer=name, passes=passes))
+        if not pd.isna(silent):
+            said.append(words("plot.mtu_path.silent", silent=silent))
+    if said:
+        axes.set_title(words("plot.mtu_path.measured", said=" · ".join(said)), loc="right", fontsize=9)
+
+
 # ---------------------------------------------------------------------- latency
 
 
@@ -250,13 +290,20 @@ def _draw_probes(axes: Axes, row: int, layer: str, probes: pd.DataFrame, words: 
         text = words(f"plot.latency.{'error' if every_error else 'no_reply'}", **count)
         axes.text(0.01, row, text, transform=axes.get_yaxis_transform(), va="center", color=_BAD)
         return
-    median = float(times.median())
-    axes.plot(times, [row] * len(times), linestyle="none", markersize=7, alpha=0.55, **_LAYERS[layer])
-    axes.plot(median, row, linestyle="none", marker="|", markersize=22, markeredgewidth=2, color=_INK)
-    said = words("plot.latency.median", time_ms=f"{median:.3g}")
-    if len(times) < len(probes):
-        said += f"\n{words('plot.latency.answered', **count)}"
-    axes.text(1.02, row, said, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    color = _LAYERS[layer]["color"]
+    least, quarter, median, three_quarters, most = times.astype(float).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+    axes.plot(times, [row] * len(times), linestyle="none", markersize=4, alpha=0.3, **_LAYERS[layer])
+    axes.hlines(row, least, most, color=color)
+    axes.vlines([least, most], row - 0.12, row + 0.12, color=color)
+    axes.barh(row, three_quarters - quarter, 0.5, quarter, facecolor="white", edgecolor=color, alpha=0.8, zorder=2)
+    axes.vlines(median, row - 0.32, row + 0.32, color=_INK, linewidth=2, zorder=3)
+    beside: Mapping[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": 9}
+    lost = len(probes) - len(times)
+    said = words("plot.latency.median", time_ms=f"{median:.3g}", replies=len(times))
+    axes.text(1.02, row, said, va="bottom" if lost else "center", **beside)
+    if lost:
+        said = words("plot.latency.lost", lost=lost, sent=len(probes))
+        axes.text(1.02, row, said, va="top", color=_BAD, **beside)
 
 
 def _scale_time(axes: Axes, times: list[pd.Series[Any]], words: Words) -> None:
@@ -301,18 +348,41 @@ def _draw_way(axes: Axes, way: pd.DataFrame, words: Words) -> None:
 # ---------------------------------------------------------------------- several scenarios
 
 
-def _draw_cells(axes: Axes, cells: pd.DataFrame, names: list[str], columns: list[str]) -> None:
+def _in_order(names: pd.Series[str], groups: Mapping[str, str] | None) -> list[str]:
+    """Each name once."""
+    once = dict.fromkeys(names)
+    return list(once) if groups is None else [name for name in groups if name in once]
+
+
+def _draw_cells(axes: Axes, cells: pd.DataFrame, names: list[str], columns: list[str], *, numbered: bool) -> AxesImage:
     values = cells.pivot(index="row", columns="column", values="value").reindex(index=names, columns=columns)
     # MTUs and round trips of far and near clouds differ by orders of magnitude; less than one is no contrast.
-    shades = np.ma.masked_invalid(np.log10(values.astype(float).to_numpy()))
-    least = shades.min() if shades.count() else 0.0
-    greatest = max(least + 1, shades.max()) if shades.count() else 1.0
-    axes.imshow(shades, cmap="Blues", aspect="auto", alpha=0.6, vmin=least - 0.3, vmax=greatest)
+    shades = np.ma.masked_less_equal(np.ma.masked_invalid(values.astype(float).to_numpy()), 0)
+    least = shades.min() if shades.count() else 1.0
+    scale = LogNorm(least / 2, max(10 * least, shades.max()) if shades.count() else 10.0)
+    image = axes.imshow(shades, cmap="Blues", aspect="auto", alpha=0.6, norm=scale)
+    size = 9 if numbered else 7
     for row, column, value, mark in zip(*(cells[name] for name in ("row", "column", "value", "mark")), strict=True):
-        place = columns.index(column), names.index(row)
-        axes.text(*place, mark, ha="center", va="center", fontsize=9, color=_BAD if pd.isna(value) else _INK)
+        if numbered or pd.isna(value):
+            place = columns.index(column), names.index(row)
+            axes.text(*place, mark, ha="center", va="center", fontsize=size, color=_BAD if pd.isna(value) else _INK)
     axes.set_xticks(range(len(columns)), columns, fontsize=9)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    return image
+
+
+def _draw_groups(axes: Axes, of_columns: list[str], of_rows: list[str]) -> None:
+    """Lines between groups, and their names at the far sides."""
+    for groups, line, far in (
+        (of_columns, axes.axvline, axes.secondary_xaxis("top").xaxis),
+        (of_rows, axes.axhline, axes.secondary_yaxis("right").yaxis),
+    ):
+        places = {group: [at for at, own in enumerate(groups) if own == group] for group in dict.fromkeys(groups)}
+        for own in list(places.values())[1:]:
+            line(own[0] - 0.5, color=_INK, linewidth=1.5)
+        far.set_ticks([sum(own) / len(own) for own in places.values()], list(places), fontsize=9)
+        far.axes.tick_params(length=0, labelfontfamily=_fonts())
+        far.axes.spines[:].set_visible(False)
 
 
 def _draw_sweep(axes: Axes, frame: pd.DataFrame, words: Words) -> None:

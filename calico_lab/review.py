@@ -14,13 +14,14 @@ from typing import Any
 
 import pandas as pd
 
-from . import plot
+from . import latency, plot
 from .audit import Measured, audit
 from .calico import environment, install_commands, mode, node_address, tunnel
 from .checks import CAUSES, RULES, Finding, Verdict, agrees, check, findings_table, gaps, verdict
 from .clouds import CLOUDS
 from .fixes import FIXES, applicable, changed
 from .journey import differs, end, first_pair, journey
+from .mtu import Advice, advise
 from .page import Block, Language, Page
 from .recording import Recording, write_atomically
 from .scenario import Expected
@@ -38,6 +39,7 @@ _FARES = {
     **dict.fromkeys(("unreached", "untold"), ""),
 }
 """The mark before a word of ``journey.fare``."""
+_FEW = 4
 
 
 class Review:
@@ -601,16 +603,80 @@ class Review:
     # ------------------------------------------------------------------ figures
 
     def mtu_figure(self) -> Block:
-        hops = self.tables.hops
+        """MTUs along each path, and what was measured to arrive by it."""
+        hops, sweeps = self.tables.hops, self.tables.mtu_sweeps
         if hops.empty:
             return self.text("review.no-path")
         smallest = hops.dropna(subset="mtu_bytes").groupby("path", sort=False)["mtu_bytes"].min().items()
         summary = ", ".join(self.words("value.smallest", path=path, mtu_bytes=mtu) for path, mtu in smallest)
-        return self.page.figure(plot.mtu_path(hops, self.words), self.words("alt.mtu", summary=summary))
+        return self.page.figure(plot.mtu_path(hops, sweeps, self.words), self.words("alt.mtu", summary=summary))
+
+    @cached_property
+    def mtu_sweeps(self) -> pd.DataFrame:
+        """What arrives whole in each direction, what becomes of larger packets, and the fragments that were counted."""
+        sweeps = self.tables.mtu_sweeps
+        return pd.DataFrame(
+            {
+                "src": sweeps["source"],
+                "dst": sweeps["target"],
+                "layer": [self.words(f"layer.{layer}") for layer in sweeps["layer"]],
+                "passes_bytes": sweeps["passes_bytes"],
+                "limit": [self._limit(sweep) for sweep in rows(sweeps)],
+                "fragments": [self._fragments(sweep) for sweep in rows(sweeps)],
+            }
+        )
+
+    def _limit(self, sweep: Any) -> str | None:
+        """What becomes of packets that are larger than what arrives."""
+        if pd.isna(sweep.limit):
+            return None
+        said = self.words(f"value.limit.{sweep.limit}", told=sweep.told_bytes, by=sweep.told_by)
+        if pd.isna(sweep.silent_bytes) or sweep.limit == "silent":
+            return said
+        return f"{said}\n{self.words('value.limit.vanishing', silent=sweep.silent_bytes)}"
+
+    def _fragments(self, sweep: Any) -> str | None:
+        counted = [sweep.frag_creates, sweep.reasm_oks, sweep.reasm_fails]
+        return None if pd.isna(counted).all() else "/".join("." if pd.isna(count) else str(count) for count in counted)
+
+    def mtu_advice(self) -> Block:
+        """The `veth_mtu` that follows from the measurement, and why."""
+        advice = advise(self.tables)
+        lines = [self.words("mtu.not-measured")] if advice is None else self._advised(advice)
+        return self._markdown("\n".join(f"* {line}" for line in lines))
+
+    def _advised(self, advice: Advice) -> Iterator[str]:
+        say, first = self.words, advice.narrowest[0]
+        path_mtu = first.passes_bytes
+        directions = self._few([sweep.path for sweep in advice.narrowest])
+        sizes = {"mtu": advice.mtu_bytes, "path_mtu": path_mtu, "overhead": advice.overhead_bytes}
+        yield say("mtu.advice-alike" if advice.alike else "mtu.advice", directions=directions, **sizes)
+        yield say("mtu.hop" if advice.hop else "mtu.hop-unknown", path_mtu=path_mtu, hop=advice.hop)
+        if first.limit == "frag_needed":
+            yield say("mtu.told", by=first.told_by)
+        elif not pd.isna(first.silent_bytes):
+            yield say("mtu.silent", silent=first.silent_bytes)
+        agrees = advice.mtu_bytes == advice.configured_bytes
+        yield say("mtu.agrees" if agrees else "mtu.differs", configured=advice.configured_bytes)
+        if advice.devices:
+            fit = max(advice.devices.values()) <= advice.mtu_bytes
+            devices = self._few([f"{node} {mtu}" for node, mtu in advice.devices.items()])
+            yield say("mtu.devices-fit" if fit else "mtu.devices-exceed", devices=devices)
+        if advice.fragmented:
+            yield say(
+                "mtu.fragmented", nodes=self._few([f"{node} {count}" for node, count in advice.fragmented.items()])
+            )
+        if advice.unmeasured:
+            yield say("mtu.unmeasured", directions=self._few(list(advice.unmeasured)))
+
+    def _few(self, parts: list[str]) -> str:
+        """The first of many."""
+        shown = ", ".join(parts[:_FEW])
+        return shown if len(parts) <= _FEW else self.words("value.and-more", shown=shown, more=len(parts) - _FEW)
 
     def latency_figure(self) -> Block:
         """The document's ping (node to pod) beside the same nodes' ping without the tunnel."""
-        replies = self.tables.replies[self.tables.replies["via"].isin(["public", "node"])]
+        replies = latency.compared(self.tables)
         if replies.empty:
             return self.text("review.no-pings")
         parts = []
@@ -620,6 +686,43 @@ class Review:
             values = {} if pd.isna(middle) else {"time_ms": f"{middle:.3g}"}
             parts.append(self.words(key, src=src, dst=dst, layer=self.words(f"layer.{layer}"), **values))
         return self.page.figure(plot.latency(replies, self.words), self.words("alt.latency", summary=", ".join(parts)))
+
+    @cached_property
+    def round_trips(self) -> pd.DataFrame:
+        """Each pair and layer in numbers, with what the overlay adds."""
+        table = latency.summary(self.tables)
+        worded = {
+            "layer": [self.words(f"layer.{row.layer}") for row in rows(table)],
+            "loss": [self._interval(row.loss_percent, row.loss_low, row.loss_high) for row in rows(table)],
+            "overhead": [
+                self._interval(row.overhead_ms, row.overhead_low_ms, row.overhead_high_ms) for row in rows(table)
+            ],
+        }
+        columns = ["src", "dst", "layer", "sent", "lost", "loss", "min_ms", "median_ms", "p95_ms", "overhead"]
+        return pd.DataFrame({name: worded.get(name, table.get(name)) for name in columns})
+
+    def _interval(self, value: float, low: float, high: float) -> str | None:
+        if pd.isna(value):
+            return None
+        shown = [f"{number:.0f}" if abs(number) >= 10 else f"{number:.2g}" for number in (value, low, high)]
+        return self.words("value.interval", **dict(zip(("value", "low", "high"), shown, strict=True)))
+
+    def latency_cells(self) -> Iterator[tuple[str, str, float | None, str]]:
+        """Source, target, median round trip to its pod, and what a map says there."""
+        for src, dst, median, outcome in latency.medians(self.tables):
+            yield src, dst, median, self.words(f"plot.heat.{outcome}") if median is None else f"{median:.3g}"
+
+    def latency_map(self) -> Iterator[Block]:
+        """Who reaches whom and how fast, where there are more than two nodes."""
+        cells = pd.DataFrame(list(self.latency_cells()), columns=["row", "column", "value", "mark"])
+        if len(self.tables.nodes) <= 2 or cells.empty:
+            return
+        nodes = self.tables.nodes.sort_values("site", kind="stable")
+        sites = dict(zip(nodes["name"], nodes["site"], strict=True))
+        figure = plot.heat(cells, self.words, self.words("plot.heat.latency"), sites)
+        summary = ", ".join(f"{cell.row} → {cell.column} {cell.mark}" for cell in rows(cells))
+        alt = self.words("alt.latency-map", summary=summary)
+        yield self.page.figure(figure, alt, self.words("caption.latency-map"))
 
     # ------------------------------------------------------------------ conclusion and appendix
 

@@ -177,8 +177,9 @@ class Internet(Part):
 class Probes(Part):
     """How the cluster is measured."""
 
-    ping_count: int = Field(default=10, ge=1, le=1000)
-    ping_interval_s: float = Field(default=0.05, ge=0.002, le=10)
+    ping_count: int = Field(default=40, ge=1, le=1000)
+    """Enough for a distribution; where none of 40 is lost, the loss rate is below 9 % (Wilson, 95 %)."""
+    ping_interval_s: float = Field(default=0.02, ge=0.002, le=10)
     ping_timeout_s: float = Field(default=1.0, gt=0, le=30)
     command_timeout_s: float = Field(default=20.0, gt=0, le=600)
 

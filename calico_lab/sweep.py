@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel
 
-from . import plot, run, workers
+from . import latency, plot, run, workers
 from .errors import InputError, LabError
 from .page import Language, Page
 from .recording import write_atomically
@@ -88,7 +88,6 @@ def measure_one(name: str, *, param: str, value: Any, folder: str) -> list[dict[
     review = Review(run.observe(scenario, Path(folder), compare=False).recording)
     verdict = review.verdict
     answers = {"ping": verdict.ping, "installed": verdict.installed, "cause": verdict.cause, "error": None}
-    replies = review.tables.replies[review.tables.replies["via"].isin(["public", "node"])]
     return [
         {
             "value": value,
@@ -99,7 +98,7 @@ def measure_one(name: str, *, param: str, value: Any, folder: str) -> list[dict[
             "loss_percent": 100 * float(probes["time_ms"].isna().mean()),
             **answers,
         }
-        for (src, dst, layer), probes in replies.groupby(["src", "dst", "layer"], sort=False)
+        for (src, dst, layer), probes in latency.compared(review.tables).groupby(["src", "dst", "layer"], sort=False)
     ]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from . import parsers
-from .calico import tunnel, veth_name
+from .calico import outer_way, tunnel, veth_name
 from .errors import ParseError
 from .parsers import (
     bird_log,
@@ -38,6 +38,7 @@ from .parsers import (
     kube_events,
     kube_nodes,
     kube_pods,
+    mtu_sweep,
     node_log,
     ping,
     readiness,
@@ -355,7 +356,7 @@ class Tables:
         source       str         node it speaks for
         target       str         node it is aimed at
         layer        str         underlay (node to node) or overlay (to a pod)
-        via          str         underlay: public, private, public-source; overlay: node, pod, size
+        via          str         underlay: public, private, public-source; overlay: node, pod; size in old recordings
         address      str         what was pinged
         size_bytes   int   bytes don't-fragment packet of that size; NA for an ordinary ping
         outcome      str         replies, no_replies, or failed: the ping could not be sent
@@ -380,8 +381,7 @@ class Tables:
                     **_ping_result(self.recording, capture, *self._read[capture.node, capture.command][:2]),
                     "file": capture.path,
                 }
-                for capture in self.recording.captures
-                if capture.probe
+                for capture in self._probes("ping")
             ),
             _documented(Tables.pings),
         )
@@ -405,8 +405,8 @@ class Tables:
         ======= ===== ==== ==================================================================
         """
         found: list[dict[str, Any]] = []
-        for capture in self.recording.captures:
-            if not capture.probe or "size_bytes" in capture.probe:
+        for capture in self._probes("ping"):
+            if "size_bytes" in capture.probe:
                 continue
             status, _, events = self._read[capture.node, capture.command]
             place = {
@@ -448,7 +448,7 @@ class Tables:
             outward = [(source, ends[source], "overlay"), (source, device, "overlay"), (source, near.nic, "underlay")]
             inward = [(target, far.nic, "underlay"), (target, device, "overlay"), (target, ends[target], "overlay")]
             between = []
-            if near.site != far.site or near.node_address == near.public_ip:
+            if outer_way(self.scenario.cni, one_site=near.site == far.site) == "public":
                 between = [
                     (f"fabric.{near.site}", "wan", "underlay"),
                     (f"fabric.{far.site}", "wan", "underlay"),
@@ -466,7 +466,57 @@ class Tables:
             ]
         return _typed(found, _documented(Tables.hops))
 
+    @cached_property
+    def mtu_sweeps(self) -> pd.DataFrame:
+        """One row a don't-fragment sweep: the largest packet that arrives whole, and what stops larger ones.
+
+        The underlay of a pair stands before its overlay.
+
+        ============ ==== ===== ==================================================================
+        column       type unit  meaning
+        ============ ==== ===== ==================================================================
+        path         str        source → target, as in `hops`
+        source       str        node that sent
+        target       str        node it was for
+        layer        str        underlay (node to node) or overlay (to a pod)
+        address      str        what was pinged
+        passes_bytes int  bytes largest packet that was answered; NA where none was
+        fails_bytes  int  bytes smallest that was not; NA where all were
+        limit        str        what stops that one: an outcome of `parsers.mtu_sweep`; failed if none was sent
+        told_bytes   int  bytes MTU that a refusal named
+        told_by      str        the router that did; NA for the sender's own kernel
+        silent_bytes int  bytes smallest that vanished without a word though a smaller one was answered
+        frag_creates int        overlay: fragments that the source's stack made during all probes
+        reasm_oks    int        overlay: packets that the target's stack put together
+        reasm_fails  int        overlay: and could not put together
+        detail       str        why it failed; NA otherwise
+        file         str
+        line         int        that says that packet vanished, else the limit
+        ============ ==== ===== ==================================================================
+        """
+        counted = {(row.node, row.counter): row.grown for row in rows(self.snmp[self.snmp["protocol"] == "Ip"])}
+        found = []
+        for capture in self._probes("mtu_sweep"):
+            probe = capture.probe
+            row = {key: probe[key] for key in ("source", "target", "layer", "address")}
+            row["path"] = f"{row['source']} → {row['target']}"
+            if probe["layer"] == "overlay":
+                row |= {
+                    "frag_creates": counted.get((probe["source"], "FragCreates")),
+                    "reasm_oks": counted.get((probe["target"], "ReasmOKs")),
+                    "reasm_fails": counted.get((probe["target"], "ReasmFails")),
+                }
+            status, detail, sizes = self._read[capture.node, capture.command]
+            limits = _limits(sizes) if status == "read" else {"limit": "failed", "detail": detail or status}
+            found.append(row | limits | {"file": capture.path})
+        found.sort(key=lambda row: (row["path"], row["layer"] == "overlay"))
+        return _typed(found, _documented(Tables.mtu_sweeps))
+
     # ------------------------------------------------------------------ how
+
+    def _probes(self, kind: str) -> Iterator[Capture]:
+        """Captures that measure between two nodes."""
+        return (capture for capture in self.recording.captures if capture.probe and capture.kind == kind)
 
     def _table(self, module: ModuleType, commands: list[str], *, fabric: bool = False) -> pd.DataFrame:
         """The rows of these commands on all nodes, or on all routers."""
@@ -585,6 +635,29 @@ def _ping_result(recording: Recording, capture: Capture, status: str, detail: st
                 "line",
             )
         },
+    }
+
+
+def _limits(sizes: list[mtu_sweep.Row]) -> dict[str, Any]:
+    """What a sweep's sizes amount to: columns of `Tables.mtu_sweeps`."""
+    passed = max((size for size in sizes if size.outcome == "reply"), key=lambda size: size.size_bytes, default=None)
+    failed = min((size for size in sizes if size.outcome != "reply"), key=lambda size: size.size_bytes, default=None)
+    if failed is None:
+        return {"passes_bytes": passed and passed.size_bytes, "line": passed and passed.line}
+    if passed is None:
+        return {"fails_bytes": failed.size_bytes, "limit": failed.outcome, "line": failed.line}
+    # A router says it once; what it said the sender's kernel repeats for the sizes that come later.
+    told = [size for size in sizes if size.mtu_bytes == passed.size_bytes]
+    limit = min(told, key=lambda size: size.outcome != "frag_needed", default=failed)
+    silent = min((size for size in sizes if size.outcome == "silent"), key=lambda size: size.size_bytes, default=None)
+    return {
+        "passes_bytes": passed.size_bytes,
+        "fails_bytes": failed.size_bytes,
+        "limit": limit.outcome,
+        "told_bytes": limit.mtu_bytes,
+        "told_by": limit.from_ip,
+        "silent_bytes": silent.size_bytes if silent else None,
+        "line": (silent or limit).line,
     }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from calico_lab import __version__, commands, parsers
-from calico_lab.capture import pairs, probes, record
+from calico_lab.capture import mtu_sweeps, pairs, probes, record
 from calico_lab.cluster.lab import LabCluster
 from calico_lab.commands import Command
 from calico_lab.doctor import Verdict, survey, verdict
@@ -60,7 +61,13 @@ class OnPaper:
 
 
 def planned(scenario: Scenario, node: Node | None = None) -> list[Command]:
-    return probes(node or scenario.nodes[0], OnPaper(scenario), scenario)  # type: ignore[arg-type]
+    """Pings, then sweeps of the overlay, then sweeps of the underlay."""
+    node, cluster = node or scenario.nodes[0], OnPaper(scenario)
+    return [
+        *probes(node, cluster, scenario),  # type: ignore[arg-type]
+        *mtu_sweeps(node, cluster, scenario, "overlay"),  # type: ignore[arg-type]
+        *mtu_sweeps(node, cluster, scenario, "underlay"),  # type: ignore[arg-type]
+    ]
 
 
 # ---------------------------------------------------------------------- the catalogue
@@ -96,24 +103,37 @@ def test_the_document_s_four_commands_come_first() -> None:
 
 
 def test_probes_of_two_nodes() -> None:
-    ping = "ping -n -O -c 2 -i 0.05 -W 0.2"
+    ping = "ping -n -O -c 2 -i 0.02 -W 0.2"
     assert [(probe.name, probe.line) for probe in planned(CROSS)] == [
         ("ping-public-w-1-36384", f"{ping} 35.189.140.156"),
         ("ping-private-w-1-36384", f"{ping} 192.168.29.28"),
         ("ping-node-probe-1-w-1-36384", f"{ping} 10.244.124.1"),
         ("ping-pod-probe-1-w-1-36384", f"ip netns exec probe-1-c-1-h43jk {ping} 10.244.124.1"),
         ("ping-from-public-w-1-36384", f"{ping} -I 54.64.9.64 35.189.140.156"),
-        ("ping-1410-probe-1-w-1-36384", f"{ping} -M do -s 1382 10.244.124.1"),
-        ("ping-8951-probe-1-w-1-36384", f"{ping} -M do -s 8923 10.244.124.1"),
+        ("mtu-overlay-probe-1-w-1-36384", commands.mtu_sweep("10.244.124.1", CROSS.probes)),
+        ("mtu-underlay-w-1-36384", commands.mtu_sweep("35.189.140.156", CROSS.probes)),
     ]
 
 
 def test_what_a_probe_measures_is_kept_with_it() -> None:
     ends = {"source": "c-1-h43jk", "target": "w-1-36384"}
-    assert [probe.probe for probe in planned(CROSS)][-2:] == [
-        ends | {"layer": "overlay", "via": "size", "size_bytes": 1410, "address": "10.244.124.1"},
-        ends | {"layer": "overlay", "via": "size", "size_bytes": 8951, "address": "10.244.124.1"},
+    assert [probe.probe for probe in planned(CROSS)][-3:] == [
+        ends | {"layer": "underlay", "via": "public-source", "address": "35.189.140.156"},
+        ends | {"layer": "overlay", "address": "10.244.124.1"},
+        ends | {"layer": "underlay", "address": "35.189.140.156"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "address"),
+    [
+        pytest.param("cross-vxlan-private", "35.189.140.156", id="across-clouds"),
+        pytest.param("single-vxlan", "52.199.85.152", id="in-one-cloud-with-public-addresses"),
+        pytest.param("single-vxlan-private", "192.168.11.28", id="in-one-cloud"),
+    ],
+)
+def test_the_underlay_is_swept_where_the_tunnels_packets_go(scenario: str, address: str) -> None:
+    assert planned(Scenario.load(scenario))[-1].probe["address"] == address
 
 
 @pytest.mark.parametrize(
@@ -214,9 +234,28 @@ def test_every_output_is_read_by_its_parser(recording: Recording) -> None:
 @pytest.mark.lab
 def test_counters_are_read_before_and_after_the_probes(recording: Recording) -> None:
     of_master = {each.command: each.started for each in recording.captures if each.node == MASTER.name}
-    probing = [started for command, started in of_master.items() if command.startswith("ping-")]
+    probing = [started for command, started in of_master.items() if command.startswith(("ping-", "mtu-"))]
     for counter in commands.COUNTERS:
         assert of_master[f"{counter.name}-before"] < min(probing) <= max(probing) < of_master[counter.name]
+
+
+@pytest.mark.lab
+def test_pings_are_undisturbed_and_the_overlay_is_swept_before_routers_say_anything_of_the_underlay(
+    recording: Recording,
+) -> None:
+    """Every node waits for the others: what one round measures, the next may change."""
+
+    def span(prefix: str) -> tuple[datetime, datetime]:
+        times = [
+            (began, began + timedelta(seconds=each.duration_s))
+            for each in recording.captures
+            if each.command.startswith(prefix)
+            for began in [datetime.fromisoformat(each.started)]
+        ]
+        return min(began for began, _ in times), max(ended for _, ended in times)
+
+    pings, overlay, underlay = span("ping-"), span("mtu-overlay-"), span("mtu-underlay-")
+    assert pings[0] < pings[1] <= overlay[0] < overlay[1] <= underlay[0]
 
 
 @pytest.mark.lab

@@ -191,7 +191,7 @@ def no_device(node: str) -> tuple[str, str, str, str]:
 
 
 def lost(node: str, ping: str) -> list[tuple[str, str, str, str]]:
-    return [(node, ping, r"^64 bytes.*\n|^rtt.*", ""), (node, ping, "10 received, 0%", "0 received, 100%")]
+    return [(node, ping, r"^64 bytes.*\n|^rtt.*", ""), (node, ping, "40 received, 0%", "0 received, 100%")]
 
 
 def spoiled(scenario: str, edits: list[tuple[str, str, str, str]], **more: Any) -> dict[str, Any]:
@@ -266,8 +266,8 @@ FAILING = [
         A,
         "fail",
         "fail",
-        "w-1-36384의 Pod(10.244.124.1)가 응답하지 않았다 (0/10).",
-        "Pod 10.244.124.1 on w-1-36384 did not answer (0/10).",
+        "w-1-36384의 Pod(10.244.124.1)가 응답하지 않았다 (0/40).",
+        "Pod 10.244.124.1 on w-1-36384 did not answer (0/40).",
         id="pod-ping-lost",
     ),
     pytest.param(
@@ -442,8 +442,8 @@ FAILING = [
         A,
         "fail",
         "fail",
-        "FDB 목적지(w-1-36384의 35.189.140.156)가 이 노드에서 `ping`에 응답하지 않는다 (0/10).",
-        "The FDB destination 35.189.140.156 (w-1-36384) does not answer `ping` from this node (0/10).",
+        "FDB 목적지(w-1-36384의 35.189.140.156)가 이 노드에서 `ping`에 응답하지 않는다 (0/40).",
+        "The FDB destination 35.189.140.156 (w-1-36384) does not answer `ping` from this node (0/40).",
         id="fdb-destination-silent",
     ),
     pytest.param(
@@ -453,9 +453,9 @@ FAILING = [
         "fail",
         "fail-private",
         "FDB 목적지(192.168.29.28)는 다른 클라우드에 있는 w-1-36384의 사설 주소여서 여기서 도달할 수 없다. "
-        "`ping` 응답이 없다 (0/10).",
+        "`ping` 응답이 없다 (0/40).",
         "The FDB destination 192.168.29.28 is a private address of w-1-36384 in another cloud, which has no "
-        "route from here. It does not answer `ping` (0/10).",
+        "route from here. It does not answer `ping` (0/40).",
         id="fdb-destination-private",
     ),
     pytest.param(
@@ -474,9 +474,9 @@ FAILING = [
         A,
         "fail",
         "fail",
-        "노드끼리도 공인 IP를 출발지로 w-1-36384에 보낸 `ping`은 응답이 없고 (0/10), 사설 주소를 출발지로 보낸 "
+        "노드끼리도 공인 IP를 출발지로 w-1-36384에 보낸 `ping`은 응답이 없고 (0/40), 사설 주소를 출발지로 보낸 "
         "`ping`은 응답을 받았다.",
-        "Even between the nodes, `ping` to w-1-36384 with the public IP as source is not answered (0/10), while "
+        "Even between the nodes, `ping` to w-1-36384 with the public IP as source is not answered (0/40), while "
         "with the private source it is.",
         id="public-source-lost",
     ),
@@ -496,8 +496,8 @@ FAILING = [
         A,
         "fail",
         "fail-alone",
-        "공인 IP를 출발지로 w-1-36384에 보낸 `ping`은 응답이 없다 (0/10).",
-        "`ping` to w-1-36384 with the public IP as source is not answered (0/10).",
+        "공인 IP를 출발지로 w-1-36384에 보낸 `ping`은 응답이 없다 (0/40).",
+        "`ping` to w-1-36384 with the public IP as source is not answered (0/40).",
         id="public-source-lost-and-nothing-to-compare-with",
     ),
     pytest.param(
@@ -542,26 +542,26 @@ FAILING = [
     ),
     pytest.param(
         spoiled(
-            "cross-vxlan", [("fabric.aws-tokyo", "iptables-save", r"^\[\d+:\d+\](.*source-check)", r"[50:4200]\1")]
+            "cross-vxlan", [("fabric.aws-tokyo", "iptables-save", r"^\[\d+:\d+\](.*source-check)", r"[200:16800]\1")]
         ),
         "fabric-drops",
         A,
         "fail",
         "fail-source-check",
-        "실험실의 클라우드망이 출발지 검사로 c-1-h43jk의 패킷 50개를 버렸다 (그중 시험용 `ping` 10개).",
-        "The source check of the lab's cloud network dropped 50 packets of c-1-h43jk (10 of them were test pings).",
+        "실험실의 클라우드망이 출발지 검사로 c-1-h43jk의 패킷 200개를 버렸다 (그중 시험용 `ping` 40개).",
+        "The source check of the lab's cloud network dropped 200 packets of c-1-h43jk (40 of them were test pings).",
         id="fabric-checks-sources",
     ),
     pytest.param(
         spoiled(
-            "cross-vxlan-private", [("fabric.internet", "iptables-save", r"^\[\d+:\d+\](.*192\.168)", r"[50:4200]\1")]
+            "cross-vxlan-private", [("fabric.internet", "iptables-save", r"^\[\d+:\d+\](.*192\.168)", r"[200:16800]\1")]
         ),
         "fabric-drops",
         "fabric.internet",
         "fail",
         "fail-no-route",
-        "실험실의 인터넷이 경로가 없는 사설 주소(192.168.0.0/16)로 가는 패킷 50개를 버렸다 (그중 시험용 `ping` 20개).",
-        "The lab's internet dropped 50 packets to private addresses (192.168.0.0/16), which have no route (20 of "
+        "실험실의 인터넷이 경로가 없는 사설 주소(192.168.0.0/16)로 가는 패킷 200개를 버렸다 (그중 시험용 `ping` 80개).",
+        "The lab's internet dropped 200 packets to private addresses (192.168.0.0/16), which have no route (80 of "
         "them were test pings).",
         id="fabric-has-no-route",
     ),
@@ -808,21 +808,70 @@ class TestChecksumOffload:
 
 
 class TestWholePackets:
-    WHOLE = f"ping-8951-probe-1-{G}"
+    SWEEP = f"mtu-overlay-probe-1-{G}"
+    SMALL = f"ping-node-probe-1-{G}"
+    VANISHING = (Path(__file__).parent / "parsers/fixtures/mtu_sweep/lab-silent.txt").read_text(encoding="utf-8")
+    SILENT = (A, SWEEP, r"(?s)\A.*\Z", VANISHING)
 
-    def test_one_that_is_lost_without_a_word_is_a_cause_of_its_own(
+    def test_large_ones_that_are_lost_without_a_word_are_a_cause_of_their_own(
         self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
     ) -> None:
-        tables = Tables(edited(recordings(V), lost(A, self.WHOLE)))
+        recording = edited(recordings(V), [self.SILENT])
+        tables = Tables(recording)
         found = check(tables)
-        assert ("fail", "fail") in of(found, "path-mtu", A)
         assert (verdict(found, tables).ping, verdict(found, tables).cause) == (True, "path-mtu")
+        assert said(recording, "path-mtu", A) == [
+            (
+                "fail",
+                "fail",
+                f"{G}의 Pod(10.244.124.1)로 1404바이트 패킷까지는 도착하지만, 1405바이트 패킷은 경로에서 알림 없이 "
+                "버려진다. 작은 `ping`으로는 드러나지 않는다.",
+                f"Packets of up to 1404 bytes to the pod 10.244.124.1 on {G} arrive, but those of 1405 bytes are lost "
+                "on the way without a word. Small pings do not show it.",
+            )
+        ]
+
+    def test_it_is_not_decided_where_small_ones_are_lost_too(
+        self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+    ) -> None:
+        some = (A, self.SMALL, "40 received, 0%", "30 received, 25%")
+        lossy = edited(recordings(V), [self.SILENT, some])
+        assert said(lossy, "path-mtu", A) == [
+            (
+                "skip",
+                "lossy",
+                f"판정할 수 없음: {G}의 Pod(10.244.124.1)로 1405바이트 패킷이 도착하지 않았지만, 작은 패킷도 25% "
+                "손실된다.",
+                f"Cannot decide: packets of 1405 bytes to the pod 10.244.124.1 on {G} did not arrive, but 25 % of "
+                "small ones are lost too.",
+            )
+        ]
 
     def test_one_that_is_refused_aloud_is_none(self, judged: Callable[[str], list[Finding]]) -> None:
-        assert set(of(judged("cross-canal"), "path-mtu", A)) == {("pass", "pass"), ("pass", "pass-refused")}
+        assert of(judged("cross-canal"), "path-mtu", A) == [("pass", "pass")]
+
+    def test_one_that_is_refused_with_another_error_is_none(
+        self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+    ) -> None:
+        aloud = (
+            A,
+            self.SWEEP,
+            r"^ping: local error: message too long, mtu=\d+",
+            "ping: sendmsg: Operation not permitted",
+        )
+        assert of(findings(edited(recordings(V), [aloud])), "path-mtu", A) == [("pass", "pass-untold")]
 
     def test_it_is_not_judged_where_nothing_arrives(self, judged: Callable[[str], list[Finding]]) -> None:
-        assert set(of(judged("cross-vxlan"), "path-mtu", A)) == {("skip", "no-small")}
+        assert of(judged("cross-vxlan"), "path-mtu", A) == [("skip", "no-small")]
+
+    def test_it_is_not_judged_where_nothing_could_be_sent(
+        self, recordings: Callable[[str], Recording], edited: Callable[..., Recording]
+    ) -> None:
+        stderr = "ping: connect: Network is unreachable\n"
+        unsent = {(A, self.SWEEP): {"exit_code": 2, "stderr": stderr}}
+        found = findings(edited(recordings(V), outcomes=unsent))
+        assert of(found, "path-mtu", A) == [("skip", "cannot-send")]
+        assert of(found, "recording", A) == []
 
 
 # ---------------------------------------------------------------------- what would decide
@@ -954,9 +1003,9 @@ def test_a_blocked_tunnel_fails(azure: Recording) -> None:
         (
             "fail",
             "fail",
-            "IP 프로토콜 4(IP-in-IP)인 터널 패킷 30개가 상대 노드(w-1-36384) 쪽으로 나갔으나 하나도 들어오지 않았다. "
+            "IP 프로토콜 4(IP-in-IP)인 터널 패킷 83개가 상대 노드(w-1-36384) 쪽으로 나갔으나 하나도 들어오지 않았다. "
             "Azure 클라우드망이 이 프로토콜을 막는다.",
-            "30 tunnel packets of IP protocol 4 (IP-in-IP) left for w-1-36384 and none came in there. The network of "
+            "83 tunnel packets of IP protocol 4 (IP-in-IP) left for w-1-36384 and none came in there. The network of "
             "Azure blocks this protocol.",
         )
     ]
@@ -1012,9 +1061,9 @@ def test_the_fabric_names_the_protocol_that_it_dropped(azure: Recording) -> None
         (
             "fail",
             "fail-blocked-protocol",
-            "실험실의 클라우드망이 c-1-h43jk에서 나가거나 들어오는 패킷 30개를, 클라우드가 막는 IP "
+            "실험실의 클라우드망이 c-1-h43jk에서 나가거나 들어오는 패킷 83개를, 클라우드가 막는 IP "
             "프로토콜(ipencap)이어서 버렸다 (그중 시험용 `ping` 0개).",
-            "The lab's cloud network dropped 30 packets from or to c-1-h43jk (IP protocol ipencap), because the cloud "
+            "The lab's cloud network dropped 83 packets from or to c-1-h43jk (IP protocol ipencap), because the cloud "
             "blocks this protocol (0 of them were test pings).",
         )
     ]

@@ -24,7 +24,7 @@ from calico_lab.scenario import Node, Scenario
 from calico_lab.tables import Tables
 
 A, G = "c-1-h43jk", "w-1-36384"
-FEW = {"internet.latency_ms": 0, "probes.ping_count": 2, "probes.ping_timeout_s": 1}
+FEW = {"internet.latency_ms": 0, "probes.ping_count": 2, "probes.ping_timeout_s": 0.5}
 A_POD, G_POD = f"probe-1-{A}", f"probe-1-{G}"
 A_VETH, G_VETH = (veth_name("default", pod) for pod in (A_POD, G_POD))
 A_MAC, G_MAC = vtep_mac(A), vtep_mac(G)

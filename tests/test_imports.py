@@ -33,6 +33,8 @@ BEHIND_THE_WAIST = sorted(
         "calico_lab.fixes",
         "calico_lab.forwarding",
         "calico_lab.journey",
+        "calico_lab.latency",
+        "calico_lab.mtu",
         "calico_lab.overview",
         "calico_lab.page",
         "calico_lab.plot",

@@ -39,7 +39,7 @@ class TestCatalogue:
         assert [key for key, text in catalogue(page.language).items() if not text.strip()] == []
 
     def test_placeholders_are_filled(self):
-        assert Page("en").words("plot.latency.answered", replies=7, sent=10) == "7/10 answered"
+        assert Page("en").words("plot.latency.lost", lost=3, sent=10) == "✘ lost 3/10"
 
     def test_an_unknown_key_names_the_nearest(self, korean):
         with pytest.raises(KeyError) as error:
@@ -48,8 +48,8 @@ class TestCatalogue:
 
     def test_a_missing_value_names_key_and_placeholder(self, korean):
         with pytest.raises(KeyError) as error:
-            korean.words("plot.latency.answered", sent=10)
-        assert error.value.args == ("words/ko.yaml: plot.latency.answered needs a value for 'replies'",)
+            korean.words("plot.latency.lost", sent=10)
+        assert error.value.args == ("words/ko.yaml: plot.latency.lost needs a value for 'lost'",)
 
     def test_an_unknown_language_names_those_there_are(self):
         with pytest.raises(KeyError) as error:
@@ -185,8 +185,8 @@ class TestTable:
 
     def test_caption_stands_before_the_pipe_table(self, korean):
         frame = pd.DataFrame({"node": ["c-1"]})
-        block = korean.table(frame, "plot.latency.answered", replies=1, sent=2)
-        assert block.data["text/markdown"] == "**응답 1/2**\n\n| 노드 |\n| --- |\n| c-1 |"
+        block = korean.table(frame, "plot.latency.lost", lost=1, sent=2)
+        assert block.data["text/markdown"] == "**✘ 손실 1/2**\n\n| 노드 |\n| --- |\n| c-1 |"
 
     def test_long_text_may_break_into_lines(self, korean):
         assert '<td class="text">' in korean.table(pd.DataFrame({"reason": ["x" * 25]})).data["text/html"]

@@ -323,7 +323,7 @@ class TestConclusion:
         ping = f"ping-node-probe-1-{G}"
         broken = edited(
             recordings("cross-canal"),
-            [(A, ping, r"^64 bytes.*\n|^rtt.*", ""), (A, ping, "10 received, 0%", "0 received, 100%")],
+            [(A, ping, r"^64 bytes.*\n|^rtt.*", ""), (A, ping, "40 received, 0%", "0 received, 100%")],
         )
         text = conclusion(Review(recordings("cross-vxlan"), "en", comparison=broken))
         assert "It turned" not in text
@@ -359,7 +359,7 @@ class TestConclusion:
         ping = f"ping-node-probe-1-{G}"
         broken = edited(
             recordings("cross-canal"),
-            [(A, ping, r"^64 bytes.*\n|^rtt.*", ""), (A, ping, "10 received, 0%", "0 received, 100%")],
+            [(A, ping, r"^64 bytes.*\n|^rtt.*", ""), (A, ping, "40 received, 0%", "0 received, 100%")],
         )
         assert "* These checks do not find the cause.\n" in conclusion(Review(broken, "en"))
 

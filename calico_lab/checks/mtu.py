@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
 
 from ..calico import tunnel
 from ..tables import Tables, evidence
@@ -53,23 +56,32 @@ def mtu_between(tables: Tables) -> Iterator[Finding]:
         yield Finding(node.name, "pass" if agree else "fail", values, (evidence(device), evidence(theirs)), command)
 
 
+_LOSSY_PERCENT = 15.0
+"""From here on three pings of one size are all lost by chance once in 300, and a sweep has some 16 sizes."""
+
+
 @rule("path-mtu")
 def path_mtu(tables: Tables) -> Iterator[Finding]:
-    """Whole packets arrive where small ones do. One that the sender itself refuses is told, and is no loss."""
+    """Large packets to a pod arrive, or the sender is told that they are too large; none vanish without a word."""
     for node in nodes_of(tables):
-        for ping in tables.where("pings", source=node.name, via="size"):
-            small = tables.where("pings", source=node.name, address=ping.address, via="node")
-            values = {"target": ping.target, "address": ping.address, "size": ping.size_bytes}
-            values |= {"received": ping.received, "transmitted": ping.transmitted}
-            if ping.outcome == "replies":
-                yield Finding(node.name, "pass", values, (evidence(ping),))
-            elif ping.outcome == "failed":
-                yield Finding(node.name, "cannot-send", values | {"detail": ping.detail}, (ping.file,))
-            elif ping.errors:
-                yield Finding(node.name, "pass-refused", values | {"errors": ping.errors}, (evidence(ping),))
-            elif any(each.outcome == "replies" for each in small):
-                places = (evidence(ping), *map(evidence, small[:1]))
-                command = f"tracepath -n {ping.address}"
-                yield Finding(node.name, "fail", values, places, command)
+        for sweep in tables.where("mtu_sweeps", source=node.name, layer="overlay"):
+            values = {"target": sweep.target, "address": sweep.address, "passes": sweep.passes_bytes}
+            if sweep.limit == "failed":
+                yield Finding(node.name, "cannot-send", values | {"detail": sweep.detail}, (sweep.file,))
+            elif pd.isna(sweep.passes_bytes):
+                yield Finding(node.name, "no-small", values, (evidence(sweep),))
+            elif not pd.isna(sweep.silent_bytes):
+                yield _vanishing(tables, node.name, sweep, values | {"size": sweep.silent_bytes})
             else:
-                yield Finding(node.name, "no-small", values, (evidence(ping),))
+                case = "pass-untold" if pd.isna(sweep.told_bytes) else "pass"
+                yield Finding(node.name, case, values | {"told": sweep.told_bytes}, (evidence(sweep),))
+
+
+def _vanishing(tables: Tables, node: str, sweep: Any, values: dict[str, Any]) -> Finding:
+    """Where so many small packets are lost that a lost size says nothing, it is not decided."""
+    small = tables.where("pings", source=node, address=sweep.address, via="node")
+    places = (evidence(sweep), *(evidence(ping) for ping in small if ping.outcome != "failed"))
+    lossy = [ping.loss_percent for ping in small if ping.outcome != "failed" and ping.loss_percent >= _LOSSY_PERCENT]
+    if lossy:
+        return Finding(node, "lossy", values | {"loss": f"{max(lossy):g}"}, places)
+    return Finding(node, "fail", values, places, f"tracepath -n {sweep.address}")

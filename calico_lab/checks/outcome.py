@@ -18,8 +18,9 @@ from .shared import established, nodes_of, skip
 def recording(tables: Tables) -> Iterator[Finding]:
     """Every capture could be read."""
     for capture in rows(tables.captures):
-        # A ping that could not be sent is a measurement of its own; the rules that need it look at it.
-        if capture.status in ("read", "empty") or (capture.kind == "ping" and capture.status == "failed"):
+        # A probe that could not be sent is a measurement of its own; the rules that need it look at it.
+        probe = capture.kind in ("ping", "mtu_sweep")
+        if capture.status in ("read", "empty") or (probe and capture.status == "failed"):
             continue
         values = {"command": capture.command, "detail": capture.detail if isinstance(capture.detail, str) else ""}
         yield Finding(capture.node, f"error-{capture.status}", values, (capture.file,), str(capture.run))
