@@ -452,7 +452,7 @@ class Review:
                     "hop": f"{say(f'journey.hop.{hop.hop}')}\n{hop.place}",
                     "what": "\n".join(each for each in (hop.what, missing) if isinstance(each, str)) or None,
                     "predicted": f"{_FARES[hop.predicted]} {say(f'journey.fare.{hop.predicted}')}{cause}".strip(),
-                    "measured": f"{_FARES[fare]} {say(f'journey.fare.{fare}', packets=hop.packets)}".strip() or None,
+                    "measured": f"{_FARES[fare]} {say(f'journey.fare.{fare}', packets=hop.packets)}".strip(),
                     "evidence": ", ".join(f"`{place}`" for place in hop.evidence) or None,
                 }
             )
