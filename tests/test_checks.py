@@ -16,8 +16,10 @@ from calico_lab.checks import CAUSES, RULES, Finding, check, findings_table, gap
 from calico_lab.clouds import CLOUDS
 from calico_lab.page import Page
 from calico_lab.recording import Recording
+from calico_lab.remedies import apply
 from calico_lab.scenario import Scenario
 from calico_lab.tables import Tables
+from tests.test_faults import FAULTS
 
 A, G = "c-1-h43jk", "w-1-36384"
 """The review document's nodes, on AWS and on GCP."""
@@ -1216,6 +1218,50 @@ def test_where_a_node_is_not_ready_there_is_a_cause_and_ping_is_not_judged(
 
 
 # ---------------------------------------------------------------------- form
+
+
+NOT_OF_THE_CLUSTER = {"recording"}
+"""Says of captures that they cannot be read, which is an error and neither failure nor pass."""
+
+
+FAIL_IN = {
+    "checksum-offload": TestChecksumOffload.test_it_takes_an_old_kernel_a_translation_and_the_offload,
+    "iptables-backend": test_rules_of_the_other_backend_are_told,
+    **{fault.cause: fault for fault in FAULTS.values()},
+}
+"""Rules that fail in a specification of their own, or in a running lab."""
+
+
+@pytest.fixture(scope="module")
+def ends(
+    judged: Callable[[str], list[Finding]],
+    recordings: Callable[[str | Scenario], Recording],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> set[tuple[str, str]]:
+    """Each rule with each result that it has in a recorded scenario, or in one of the spoiled ones above."""
+    unchecked = {"internet.latency_ms": 0, "sites.0.source_check": False}
+    snat = tmp_path_factory.mktemp("snat") / "recording"
+    assert apply(Scenario.load("cross-vxlan", {"internet.latency_ms": 0}), ["snat-alias"], snat)
+    kept = [Recording(path) for path in (Path(__file__).parent / "recordings").iterdir()]
+    found = [
+        *(finding for name in ("cross-vxlan", "cross-canal", "single-vxlan-private") for finding in judged(name)),
+        *(finding for name in ("single-vxlan-private-crosssubnet", "cross-vxlan-private") for finding in judged(name)),
+        *(finding for recording in kept for finding in findings(recording)),
+        *findings(recordings(Scenario.load("single-vxlan-private-crosssubnet", unchecked))),
+        *findings(Recording(snat)),
+    ]
+    spoiled = [(rule, case) for _, rule, _, _, case, *_ in (each.values for each in FAILING)]
+    spoiled += [(rule, case) for _, _, rule, _, case in (each.values for each in ONE_FAULT)]
+    return {
+        *((finding.id, finding.result) for finding in found),
+        *((str(rule), Finding("", str(case)).result) for rule, case in spoiled),
+        *((rule, "fail") for rule in FAIL_IN),
+    }
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - NOT_OF_THE_CLUSTER))
+def test_every_rule_fails_in_one_scenario_and_passes_in_another(ends: set[tuple[str, str]], rule: str) -> None:
+    assert {(rule, "fail"), (rule, "pass")} <= ends
 
 
 def test_causes_are_rules() -> None:

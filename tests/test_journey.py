@@ -13,10 +13,12 @@ from calico_lab import recording as recordings_module
 from calico_lab.checks import check, verdict
 from calico_lab.journey import differs, end, first_pair, journey
 from calico_lab.recording import Recording
+from calico_lab.scenario import Scenario
 from calico_lab.tables import Tables
 from calico_lab.walk import HOPS
 
 A, G = "c-1-h43jk", "w-1-36384"
+COUNT = Scenario.load("cross-canal").probes.ping_count
 KEPT = {path.name: path for path in (Path(__file__).parent / "recordings").iterdir()}
 REVIEW_2022 = Path(recordings_module.__file__).parent / "recordings" / "review-2022" / "recording"
 
@@ -73,12 +75,13 @@ def test_every_hop_has_what_decides_what_was_seen_and_where_it_stands(recorded: 
     assert set(frame["predicted"]) == {"pass"}
     assert set(frame["measured"]) == {"seen"}
     nic = cell(frame, "nic", "reply")
-    assert (nic["place"], nic["what"], nic["packets"]) == (G, "ens4", 10)
+    assert (nic["place"], nic["what"]) == (G, "ens4")
+    assert nic["packets"] == COUNT
     assert [place.partition(":")[0] for place in nic["evidence"]] == [f"captures/{G}/tcpdump.txt"]
     assert cell(frame, "nat")["what"] == "192.168.10.28 → 54.64.9.64"
     assert cell(frame, "peer-nic")["outer_destination"] == "192.168.29.28"
     end_of_all = cell(frame, "peer-pod", "reply")
-    assert (end_of_all["place"], end_of_all["packets"]) == (A, 10)
+    assert (end_of_all["place"], end_of_all["packets"]) == (A, COUNT)
 
 
 def test_what_has_no_tunnel_has_no_hops_of_one(recorded: Callable[[str], Recording]) -> None:

@@ -36,7 +36,7 @@ _CONNECT_S = 10.0
 
 _KEEPALIVE_S = 15
 
-_ENDED = "the connection ended"
+_ENDED, _SILENT = "the connection ended", "no answer in time"
 
 _GRACE_S = 1.0
 """How much longer than a command's time to wait for the word from its node that it was killed."""
@@ -183,7 +183,7 @@ def why(problem: BaseException) -> str:
         case paramiko.ssh_exception.NoValidConnectionsError():
             return ", ".join(dict.fromkeys(str(each.args[-1]).lower() for each in problem.errors.values()))
         case TimeoutError():
-            return "no answer in time"
+            return _SILENT
         case EOFError() | ConnectionResetError():
             return _ENDED
         case OSError() if problem.strerror:
@@ -193,6 +193,14 @@ def why(problem: BaseException) -> str:
 
 def _named(key: paramiko.PKey) -> str:
     return f"{key.get_name()} {key.fingerprint}"
+
+
+class _NoConnectionError(Exception):
+    """There is none, for the reason that is its text."""
+
+
+_FOR_GOOD = (paramiko.AuthenticationException, paramiko.BadHostKeyException, UnknownHostKey, TimeoutError)
+"""What does not pass by trying again."""
 
 
 class SshNode:
@@ -211,7 +219,7 @@ class SshNode:
         self.name, self.login = name, login
         self._lock, self._sessions = threading.Lock(), threading.BoundedSemaphore(_AT_ONCE)
         self._client: paramiko.SSHClient | None = None
-        self._given_up: Exception | None = None
+        self._given_up: _NoConnectionError | None = None
         self._sudo = self._closed = False
 
     def run(self, line: str, timeout_s: float) -> Result:
@@ -235,11 +243,10 @@ class SshNode:
                 channel.exec_command(self._bounded(line, timeout_s))
                 ended = _drain(channel, stdout, stderr, end + _GRACE_S) and time.monotonic() < end
                 code = channel.recv_exit_status() if ended else None
-        except (paramiko.SSHException, OSError, EOFError, LabError) as problem:
+        except (_NoConnectionError, paramiko.SSHException, OSError, EOFError) as problem:
             self._raise_if_closed()
             # Of a connection that breaks paramiko says many things, by what it was just about to do.
-            broke = self._given_up is None and self._client is not None and not self._active()
-            said = _ENDED if broke else why(problem)
+            said = str(problem) if isinstance(problem, _NoConnectionError) else _ENDED
             return Result("unreachable", None, _text(stdout), said, time.monotonic() - start)
         if code == _NO_STATUS and not channel.eof_received:
             self._raise_if_closed()
@@ -269,17 +276,19 @@ class SshNode:
             raise ClusterError("the connection was closed", where=self.name)
 
     def _session(self, timeout_s: float) -> paramiko.Channel:
-        transport = self._connected(timeout_s)
+        transport = self._connected()
         try:
             return transport.open_session(timeout=timeout_s)
+        except paramiko.ChannelException as refused:
+            raise _NoConnectionError(f"its sshd opens no session: {refused.text}") from refused
         except paramiko.SSHException as problem:
             # paramiko has no type for it. A server that does not even open a session is not there any more.
             if "Timeout" not in str(problem):
                 raise
-            self._given_up = TimeoutError()
+            self._given_up = _NoConnectionError(_SILENT)
             raise self._given_up from problem
 
-    def _connected(self, timeout_s: float) -> paramiko.Transport:
+    def _connected(self) -> paramiko.Transport:
         with self._lock:
             self._raise_if_closed()
             if self._given_up:
@@ -295,12 +304,11 @@ class SshNode:
         with _CONNECTING:
             try:
                 self._client = self.login.connect(_CONNECT_S)
-            except (paramiko.AuthenticationException, paramiko.BadHostKeyException, UnknownHostKey) as refused:
-                self._given_up = refused
-                raise
-            except TimeoutError as late:
-                self._given_up = late
-                raise
+            except (paramiko.SSHException, OSError, EOFError, LabError) as problem:
+                found = _NoConnectionError(why(problem))
+                if isinstance(problem, _FOR_GOOD):
+                    self._given_up = found
+                raise found from problem
         transport = self._client.get_transport()
         assert transport is not None
         if self._closed:  # meanwhile
