@@ -73,12 +73,12 @@ def test_every_hop_has_what_decides_what_was_seen_and_where_it_stands(recorded: 
     assert set(frame["predicted"]) == {"pass"}
     assert set(frame["measured"]) == {"seen"}
     nic = cell(frame, "nic", "reply")
-    assert (nic["place"], nic["what"], nic["packets"]) == (G, "ens4", 10)
+    assert (nic["place"], nic["what"], nic["packets"]) == (G, "ens4", 40)
     assert [place.partition(":")[0] for place in nic["evidence"]] == [f"captures/{G}/tcpdump.txt"]
     assert cell(frame, "nat")["what"] == "192.168.10.28 → 54.64.9.64"
     assert cell(frame, "peer-nic")["outer_destination"] == "192.168.29.28"
     end_of_all = cell(frame, "peer-pod", "reply")
-    assert (end_of_all["place"], end_of_all["packets"]) == (A, 10)
+    assert (end_of_all["place"], end_of_all["packets"]) == (A, 40)
 
 
 def test_what_has_no_tunnel_has_no_hops_of_one(recorded: Callable[[str], Recording]) -> None:
