@@ -272,7 +272,7 @@ class TestJourney:
 
     def test_that_it_came_back(self, reviewed: Callable[..., Review]) -> None:
         assert self.told(reviewed("cross-canal")) == (
-            "Predicted: the reply comes back. Measured: 10 replies came back. The two agree."
+            "Predicted: the reply comes back. Measured: 40 replies came back. The two agree."
         )
 
     def test_that_nothing_was_measured(self) -> None:
@@ -289,7 +289,7 @@ class TestJourney:
         found = Review(edited(recordings("single-vxlan-private"), [lying]), "en")
         assert self.told(found) == (
             "Predicted: the request ends at the route (c-1-h43jk): no route to the pod block. "
-            "Measured: 10 replies came back. **The two differ.** What the nodes printed and the cloud networks' rules "
+            "Measured: 40 replies came back. **The two differ.** What the nodes printed and the cloud networks' rules "
             "do not explain the measurement."
         )
 
