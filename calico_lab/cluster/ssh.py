@@ -240,9 +240,11 @@ class SshNode:
             with self._session(timeout_s) as channel:
                 channel.settimeout(_POLL_S)
                 end = time.monotonic() + timeout_s
-                channel.exec_command(self._bounded(line, timeout_s))
+                _begin(channel, self._bounded(line, timeout_s), timeout_s)
                 ended = _drain(channel, stdout, stderr, end + _GRACE_S) and time.monotonic() < end
                 code = channel.recv_exit_status() if ended else None
+        except TimeoutError:
+            return Result("unreachable", None, "", str(self._silent()), time.monotonic() - start)
         except (_NoConnectionError, paramiko.SSHException, OSError, EOFError) as problem:
             self._raise_if_closed()
             # Of a connection that breaks paramiko says many things, by what it was just about to do.
@@ -285,8 +287,11 @@ class SshNode:
             # paramiko has no type for it. A server that does not even open a session is not there any more.
             if "Timeout" not in str(problem):
                 raise
-            self._given_up = _NoConnectionError(_SILENT)
-            raise self._given_up from problem
+            raise self._silent() from problem
+
+    def _silent(self) -> _NoConnectionError:
+        self._given_up = _NoConnectionError(_SILENT)
+        return self._given_up
 
     def _connected(self) -> paramiko.Transport:
         with self._lock:
@@ -345,10 +350,25 @@ class Shells:
             node.close()
 
 
+def _begin(channel: paramiko.Channel, line: str, timeout_s: float) -> None:
+    """Have the server start a command. paramiko waits for its word on that for ever, or until the channel closes."""
+    end = time.monotonic() + timeout_s
+    closing = threading.Timer(timeout_s, channel.close)
+    closing.start()
+    try:
+        channel.exec_command(line)
+    except paramiko.SSHException as problem:
+        if time.monotonic() < end:
+            raise
+        raise TimeoutError from problem
+    finally:
+        closing.cancel()
+
+
 def _ask(transport: paramiko.Transport, line: str, timeout_s: float) -> str:
     with transport.open_session(timeout=timeout_s) as channel:
         channel.settimeout(timeout_s)
-        channel.exec_command(line)
+        _begin(channel, line, timeout_s)
         return channel.makefile().read().decode().strip()
 
 
