@@ -108,9 +108,23 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
             id="ssh-without-an-inventory",
         ),
         pytest.param(
+            ["report", "cross-vxlan", "--provider", "kube"],
+            2,
+            "KUBECONFIG: not given; PROVIDER=kube KUBECONFIG=~/.kube/config",
+            id="kube-without-a-kubeconfig",
+        ),
+        pytest.param(
+            ["capture", "cross-vxlan", "--provider", "kube", "--kubeconfig", "nowhere"],
+            2,
+            "nowhere: not a usable kubeconfig; seen: [Errno 2] No such file or directory: 'nowhere'; "
+            "try: kubectl --kubeconfig nowhere get nodes",
+            id="kubeconfig-missing",
+        ),
+        pytest.param(
             ["capture", "cross-vxlan", "--inventory", "hosts.yaml"],
             2,
-            "INVENTORY: this is for PROVIDER=ssh; seen: PROVIDER=lab; leave INVENTORY out, or name that provider",
+            "INVENTORY: this is for PROVIDER=ssh or kube; seen: PROVIDER=lab; leave INVENTORY out, "
+            "or name that provider",
             id="inventory-for-the-lab",
         ),
         pytest.param(

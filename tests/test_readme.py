@@ -100,7 +100,7 @@ def test_the_target_reads_the_variables(command: str) -> None:
     target, *variables = shlex.split(command)[1:]
     recipe = re.search(rf"^{target}:.*\n(?:\t.*\n)+", MAKEFILE, re.MULTILINE)
     assert recipe is not None
-    macro = re.search(r"^provider = (.*)$", MAKEFILE, re.MULTILINE)
+    macro = re.search(r"^provider = ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
     assert macro is not None
     text = recipe[0].replace("$(provider)", macro[1])
     names = [variable.partition("=")[0] for variable in variables]

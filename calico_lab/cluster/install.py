@@ -128,7 +128,8 @@ def install(
 ) -> list[str]:
     """Annotate the nodes, install the CNI and what measures it, and wait.
 
-    Returns what of the CNI stays unready, and why: a result. Without the tool's own pods nothing can be measured.
+    Returns what stays unready because of the CNI, and why: a result. Without the tool's own pods nothing can be
+    measured, but that pods in the pod network do not start may be the CNI's doing.
 
     Parameters
     ----------
@@ -162,7 +163,9 @@ def install(
     helpers = _helpers(settings, agent=agent)
     for each in helpers:
         changes.apply(each, force=force)
-    _await(api, helpers, settings, progress, needed=True)
+    for each in helpers:
+        needed = each["metadata"]["name"] == AGENT or not unready
+        unready += _await(api, [each], settings, progress, needed=needed)
     return unready
 
 

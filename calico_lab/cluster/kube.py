@@ -77,7 +77,8 @@ class KubeCluster:
             kubectl.EVENTS.line: self._events,
         }
         self.scenario = scenario.on(self._look(planned.machines, scenario))
-        self.pods = tuple(self._probe(node, scenario.kubernetes or Kubernetes()) for node in self.nodes)
+        found_pods = [self._probe(node, scenario.kubernetes or Kubernetes()) for node in self.nodes]
+        self.pods = tuple(pod for pod in found_pods if pod is not None)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -146,7 +147,8 @@ class KubeCluster:
         pods = self._api.find("v1", "Pod", namespace, labels=labels)
         return {pod["spec"]["nodeName"]: pod for pod in pods if pod["spec"].get("nodeName")}
 
-    def _probe(self, node: Node, settings: Kubernetes) -> Pod:
+    def _probe(self, node: Node, settings: Kubernetes) -> Pod | None:
+        """A pod to ping; None where the CNI is not ready, and there is none for that reason."""
         own = settings.probe_selector is None
         labels = f"app={PROBE}" if own else str(settings.probe_selector)
         on_node = f"spec.nodeName={node.name},status.phase=Running"
@@ -155,6 +157,8 @@ class KubeCluster:
             if pod["status"].get("podIP") and not pod["spec"].get("hostNetwork"):
                 about = pod["metadata"]
                 return Pod(about["name"], node.name, pod["status"]["podIP"], about["namespace"])
+        if self._unready:
+            return None
         raise ClusterError(
             "no pod in the pod network runs here",
             where=node.name,

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from calico_lab.cluster.lab import LabCluster
 
@@ -21,6 +21,8 @@ class Door:
     Parameters
     ----------
     lab, node, port_there
+    address, port
+        Where it is, on the loopback; by default at any free port.
     after_bytes : int
         How much the server may say until `then` comes into force; none from the start.
     then : "", "silence", "reset" or "drip"
@@ -32,11 +34,12 @@ class Door:
     then: str = ""
     after_bytes: int = 0
     port_there: int = 22
-    port: int = field(init=False)
+    address: str = "127.0.0.1"
+    port: int = 0
 
     def __post_init__(self) -> None:
         self._ends = ExitStack()
-        self._listener = self._ends.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._listener = self._ends.enter_context(socket.create_server((self.address, self.port)))
         self.port = self._listener.getsockname()[1]
         self._closing = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()

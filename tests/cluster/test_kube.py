@@ -225,6 +225,14 @@ def test_undoing_leaves_the_cluster_as_it_was(two: KubeDouble, open_: Open, tmp_
 # ---------------------------------------------------------------------- what does not get ready
 
 
+def test_pods_that_do_not_start_without_the_cni_are_a_result_too(two: KubeDouble, open_: Open) -> None:
+    two.states["calico-node"] = unready
+    two.states["calico-lab-probe"] = waiting("ContainerCreating", "")
+    cluster = open_()
+    assert cluster.pods == ()
+    assert sum("calico-lab-probe" in line for line in cluster.facts["unready"]) == 2
+
+
 def test_a_cni_that_stays_unready_is_a_result(two: KubeDouble, open_: Open, tmp_path: Path) -> None:
     """The document's BGP rows: 0/1 Running."""
     two.states["calico-node"] = unready
