@@ -213,8 +213,8 @@ def _observe(
 
 def _say_how_to_undo(options: argparse.Namespace, scenario: Scenario, folder: Path) -> None:
     """Where a cluster was changed, also by a run that failed."""
-    from .cluster.journal import JOURNAL, pending, read
-    from .cluster.ownership import CLUSTERS
+    from .cluster.kube.journal import JOURNAL, pending, read
+    from .cluster.mcks.ownership import CLUSTERS
 
     journal = folder / JOURNAL
     if options.provider in ("kube", "mcks") and journal.exists() and pending(read(journal)):
@@ -363,8 +363,8 @@ def _restore(options: argparse.Namespace) -> None:
         if not getattr(options, name):
             todo = "make restore JOURNAL=outputs/<scenario>/changes.jsonl KUBECONFIG=<file>"
             raise InputError("not given", where=name.upper(), todo=todo)
-    from .cluster.api import Api
-    from .cluster.changes import restore
+    from .cluster.kube.api import Api
+    from .cluster.kube.changes import restore
 
     with closing(Api.open(options.kubeconfig, options.context)) as api:
         restore(

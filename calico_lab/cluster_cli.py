@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .cluster import kubeconfig
-from .cluster.mcks import SSH_USER, Mcks, McksCluster
-from .cluster.mcks_config import find_server
-from .cluster.mcks_request import CNI, KUBERNETES
+from .cluster.mcks import kubeconfig
+from .cluster.mcks.client import SSH_USER, Mcks, McksCluster
+from .cluster.mcks.config import find_server
+from .cluster.mcks.request import CNI, KUBERNETES
 from .errors import InputError
 from .scenario import Scenario
 

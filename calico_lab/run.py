@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from . import report
 from .calico import counterpart
 from .capture import record
-from .cluster.journal import JOURNAL, pending, read
+from .cluster.kube.journal import JOURNAL, pending, read
 from .cluster.lab import LabCluster
-from .cluster.ownership import CLUSTERS
+from .cluster.mcks.ownership import CLUSTERS
 from .compare import Comparison
 from .errors import InputError, RecordingError
 from .kernel import Kernel

@@ -15,7 +15,7 @@ import pytest
 
 from calico_lab import cluster_cli
 from calico_lab.cli import main
-from calico_lab.cluster import ownership
+from calico_lab.cluster.mcks import ownership
 from tests.cluster.mcks_double import NAMESPACE, RELEASES, SECRET, McksDouble, serving
 
 Run = Callable[..., tuple[int, str, str]]
@@ -201,7 +201,7 @@ def test_a_mistake_is_one_line(run: Run, double: McksDouble, words: list[str], c
 
 HERE = """\
 import pathlib, sys
-from calico_lab.cluster import ownership
+from calico_lab.cluster.mcks import ownership
 ownership.CLUSTERS = pathlib.Path("clusters")
 from calico_lab.cli import main
 sys.exit(main(["cluster", "create", "left-alone", "--scenario", "cross-vxlan"]))

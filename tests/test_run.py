@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from calico_lab.cluster.journal import JOURNAL, append
+from calico_lab.cluster.kube.journal import JOURNAL, append
 from calico_lab.errors import RecordingError, ScenarioError
 from calico_lab.recording import Recording
 from calico_lab.run import clean, open_review, replay

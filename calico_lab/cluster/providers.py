@@ -11,13 +11,13 @@ from pathlib import Path
 from ..errors import InputError
 from ..scenario import Scenario
 from . import Cluster
-from .install import OtherCni
 from .inventory import Inventory, Machine
-from .journal import JOURNAL
-from .kube import open_kube
+from .kube.cluster import open_kube
+from .kube.install import OtherCni
+from .kube.journal import JOURNAL
 from .machines import SshCluster
-from .mcks import SSH_USER, ClusterAccess, Mcks
-from .mcks_config import find_server
+from .mcks.client import SSH_USER, ClusterAccess, Mcks
+from .mcks.config import find_server
 from .ssh import Shells
 
 __all__ = ["Connect", "Options", "provider"]

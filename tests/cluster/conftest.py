@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from calico_lab.cluster.api import Api
-from calico_lab.cluster.mcks import Mcks
-from calico_lab.cluster.mcks_config import Server
-from calico_lab.cluster.ownership import Records
-from calico_lab.cluster.waiting import Patience
+from calico_lab.cluster.kube.api import Api
+from calico_lab.cluster.mcks.client import Mcks
+from calico_lab.cluster.mcks.config import Server
+from calico_lab.cluster.mcks.ownership import Records
+from calico_lab.cluster.mcks.waiting import Patience
 from tests.cluster.kube_double import KubeDouble
 from tests.cluster.mcks_double import NAMESPACE, RELEASES, McksDouble, serving
 

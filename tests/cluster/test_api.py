@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from calico_lab.cluster import OUTPUT_LIMIT_BYTES, TOO_MUCH, Result
-from calico_lab.cluster.api import Api, ApiError, Ref
+from calico_lab.cluster.kube.api import Api, ApiError, Ref
 from calico_lab.errors import ClusterError, InputError
 from tests.cluster.kube_double import KubeDouble, certify
 
@@ -77,7 +77,7 @@ def test_a_server_that_is_busy_for_a_while_is_asked_again(kube: KubeDouble, api:
 
 def test_it_waits_as_long_as_the_server_says(kube: KubeDouble, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("calico_lab.cluster.api.time.sleep", waits.append)
+    monkeypatch.setattr("calico_lab.cluster.kube.api.time.sleep", waits.append)
     for header in ("3", "9999", "Wed, 21 Oct 2026 07:28:00 GMT"):
         kube.fail("GET", "/api/v1/nodes", 429, headers={"Retry-After": header})
     api.find("v1", "Node")
@@ -322,7 +322,7 @@ def test_a_command_that_was_killed_after_its_time_timed_out(run: Callable[..., R
 def test_a_command_that_says_nothing_is_not_waited_for_without_end(
     kube: KubeDouble, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calico_lab.cluster.channels._GRACE_S", 0.1)
+    monkeypatch.setattr("calico_lab.cluster.kube.channels._GRACE_S", 0.1)
     over = threading.Event()
     kube.execute = lambda node, command: (over.wait(30), (0, b"", b""))[1]
     done = run("never", timeout_s=0.1)

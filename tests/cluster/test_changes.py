@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from calico_lab.cli import main
-from calico_lab.cluster.api import Api, ApiError
-from calico_lab.cluster.changes import Changes, restore
+from calico_lab.cluster.kube.api import Api, ApiError
+from calico_lab.cluster.kube.changes import Changes, restore
 from calico_lab.errors import InputError, RecordingError
 from tests.cluster.kube_double import KubeDouble
 

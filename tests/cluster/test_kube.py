@@ -16,10 +16,11 @@ import pytest
 from kubernetes import client, config
 
 from calico_lab.capture import record
-from calico_lab.cluster import Result, kubectl
-from calico_lab.cluster.api import Api, ConflictError
-from calico_lab.cluster.changes import restore
-from calico_lab.cluster.kube import KubeCluster, open_kube
+from calico_lab.cluster import Result
+from calico_lab.cluster.kube import kubectl
+from calico_lab.cluster.kube.api import Api, ConflictError
+from calico_lab.cluster.kube.changes import restore
+from calico_lab.cluster.kube.cluster import KubeCluster, open_kube
 from calico_lab.cluster.lab import LabCluster
 from calico_lab.cluster.ssh import Shells
 from calico_lab.errors import CalicoLabError

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes import config as kubernetes_config
 
-from calico_lab.cluster.kubeconfig import merge, merge_target, renamed
+from calico_lab.cluster.mcks.kubeconfig import merge, merge_target, renamed
 from calico_lab.errors import ClusterError, InputError
 
 ADMIN = """\

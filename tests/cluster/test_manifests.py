@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from calico_lab.calico import environment
-from calico_lab.cluster import manifests
+from calico_lab.cluster.kube import manifests
 from calico_lab.errors import HostError, InputError
 from calico_lab.scenario import Cni, Scenario
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from calico_lab.cluster.mcks import ClusterAccess, MachineAccess, Mcks, McksCluster, McksNode
-from calico_lab.cluster.mcks_request import cluster_request
+from calico_lab.cluster.mcks.client import ClusterAccess, MachineAccess, Mcks, McksCluster, McksNode
+from calico_lab.cluster.mcks.request import cluster_request
 from calico_lab.errors import CalicoLabError, InputError, ScenarioError
 from calico_lab.scenario import Scenario
 from tests.cluster.conftest import Client

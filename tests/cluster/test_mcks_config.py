@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from calico_lab.cluster.mcks_config import Server, find_server
+from calico_lab.cluster.mcks.config import Server, find_server
 from calico_lab.errors import InputError
 from calico_lab.scenario import McksPlace, Scenario
 

@@ -14,8 +14,8 @@ import pytest
 
 from calico_lab import run
 from calico_lab.cli import main
-from calico_lab.cluster import ownership
 from calico_lab.cluster.lab import LabCluster
+from calico_lab.cluster.mcks import ownership
 from calico_lab.doctor import Verdict, survey, verdict
 from calico_lab.recording import Recording
 from calico_lab.scenario import Scenario

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from calico_lab.cluster.mcks_http import RefusedError, UnansweredError
-from calico_lab.cluster.waiting import Patience, Seen, see_through
+from calico_lab.cluster.mcks.http import RefusedError, UnansweredError
+from calico_lab.cluster.mcks.waiting import Patience, Seen, see_through
 from calico_lab.errors import ClusterError
 
 ABSENT, GOING, DONE = Seen("absent", "asked for"), Seen("going", "under way"), Seen("done", "there")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from calico_lab.cluster.api import Api, Ref
+from calico_lab.cluster.kube.api import Api, Ref
 from tests.cluster.kube_double import KubeDouble
 
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from kubernetes import client, config
 
-from calico_lab.cluster.api import MANAGER, Api, ApiError, ConflictError, Ref
-from calico_lab.cluster.changes import Changes, restore
+from calico_lab.cluster.kube.api import MANAGER, Api, ApiError, ConflictError, Ref
+from calico_lab.cluster.kube.changes import Changes, restore
 from calico_lab.errors import ClusterError
 
 PATIENCE_S = 30.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ClusterError
+from ...errors import ClusterError
 from .api import Api, Ref
 
 __all__ = ["Workload", "await_gone", "await_ready"]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..recording import now
+from ...errors import InputError
+from ...recording import now
 from .api import MANAGER, Api, Ref
 from .journal import append, pending, read
 

@@ -19,10 +19,10 @@ from typing import Any
 import urllib3
 import yaml
 
-from ..calico import environment, mode, tunnel
-from ..errors import HostError, InputError
-from ..recording import write_atomically
-from ..scenario import Cni
+from ...calico import environment, mode, tunnel
+from ...errors import HostError, InputError
+from ...recording import write_atomically
+from ...scenario import Cni
 
 __all__ = ["Manifest", "address", "download", "fetch", "for_mode", "parse"]
 

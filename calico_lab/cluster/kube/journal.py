@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import InputError, RecordingError
+from ...errors import InputError, RecordingError
 
 __all__ = ["JOURNAL", "append", "pending", "read"]
 

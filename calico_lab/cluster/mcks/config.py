@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ..errors import InputError
-from ..scenario import McksPlace
+from ...errors import InputError
+from ...scenario import McksPlace
 
 __all__ = ["CONFIG", "DEFAULT_URL", "Server", "find_server"]
 

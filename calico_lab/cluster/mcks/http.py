@@ -18,9 +18,9 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
-from ..errors import ClusterError
-from ..recording import redact
-from .mcks_config import Server
+from ...errors import ClusterError
+from ...recording import redact
+from .config import Server
 
 __all__ = ["BASE_PATHS", "Generation", "RefusedError", "Rest", "UnansweredError", "without_secrets"]
 

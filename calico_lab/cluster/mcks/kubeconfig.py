@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ..errors import ClusterError, InputError
-from ..recording import write_atomically
+from ...errors import ClusterError, InputError
+from ...recording import write_atomically
 
 __all__ = ["merge", "merge_target", "renamed"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
-from ..calico import mode, node_annotations, tunnel
-from ..errors import ClusterError, InputError
-from ..recording import now
-from ..scenario import Cni, Found, Kubernetes, Scenario
+from ...calico import mode, node_annotations, tunnel
+from ...errors import ClusterError, InputError
+from ...recording import now
+from ...scenario import Cni, Found, Kubernetes, Scenario
 from . import manifests
 from .api import Api, Ref
 from .changes import Changes

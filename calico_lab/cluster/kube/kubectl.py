@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..calico import tunnel
-from ..commands import Command
-from ..scenario import Cni
+from ...calico import tunnel
+from ...commands import Command
+from ...scenario import Cni
 
 __all__ = ["ASKS", "EVENTS", "NODE", "PODS", "events", "log_line", "node", "pods"]
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError, InputError
-from ..scenario import Scenario
+from ...errors import ClusterError, InputError
+from ...scenario import Scenario
+from .config import Server
+from .http import Generation, RefusedError, Rest, UnansweredError, without_secrets
 from .kubeconfig import renamed
-from .mcks_config import Server
-from .mcks_http import Generation, RefusedError, Rest, UnansweredError, without_secrets
-from .mcks_request import CNI, KUBERNETES, cluster_request, nodes_request, version_query
 from .ownership import Made, Records, new_mark
+from .request import CNI, KUBERNETES, cluster_request, nodes_request, version_query
 from .waiting import Patience, Seen, see_through
 
 __all__ = ["SSH_USER", "ClusterAccess", "MachineAccess", "Mcks", "McksCluster", "McksNode"]
@@ -273,7 +273,7 @@ class Mcks:
         scenario : Scenario
         name : str
         cni, kubernetes : str
-            See `mcks_request`.
+            See `request`.
 
         Raises
         ------

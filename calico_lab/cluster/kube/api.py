@@ -23,8 +23,9 @@ import yaml
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_kube_config
 
-from ..errors import ClusterError, InputError
-from . import OUTPUT_LIMIT_BYTES, Result, channels
+from ...errors import ClusterError, InputError
+from .. import OUTPUT_LIMIT_BYTES, Result
+from . import channels
 
 __all__ = ["MANAGER", "Api", "ApiError", "ConflictError", "Ref"]
 

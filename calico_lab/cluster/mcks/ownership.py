@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ClusterError
-from ..recording import write_atomically
-from ..scenario import PARAMS
+from ...errors import ClusterError
+from ...recording import write_atomically
+from ...scenario import PARAMS
 
 __all__ = ["CLUSTERS", "Made", "Records", "new_mark"]
 

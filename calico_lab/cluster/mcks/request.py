@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InputError, ScenarioError
-from ..scenario import Scenario
+from ...errors import InputError, ScenarioError
+from ...scenario import Scenario
 
 __all__ = ["CNI", "KUBERNETES", "cluster_request", "nodes_request", "version_query"]
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import websocket
 from kubernetes.client import Configuration
 
-from . import OUTPUT_LIMIT_BYTES, TOO_MUCH, Result
+from .. import OUTPUT_LIMIT_BYTES, TOO_MUCH, Result
 
 __all__ = ["run"]
 

@@ -9,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..calico import tunnel
-from ..commands import Command
-from ..errors import ClusterError
-from ..scenario import Found, Kubernetes, Node, Pod, Scenario
-from . import Result, found, kubectl
+from ...calico import tunnel
+from ...commands import Command
+from ...errors import ClusterError
+from ...scenario import Found, Kubernetes, Node, Pod, Scenario
+from .. import Result, found
+from ..ssh import Shells
+from . import kubectl
 from .api import Api, Ref
 from .changes import Changes
 from .install import AGENT, NAMESPACE, PROBE, OtherCni, Plan, install, plan
-from .ssh import Shells
 
 __all__ = ["KubeCluster", "open_kube"]
 

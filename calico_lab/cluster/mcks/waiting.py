@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import Literal, NamedTuple
 
-from ..errors import ClusterError
-from .mcks_http import RefusedError, UnansweredError
+from ...errors import ClusterError
+from .http import RefusedError, UnansweredError
 
 __all__ = ["Patience", "Seen", "see_through"]
 

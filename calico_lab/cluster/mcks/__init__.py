@@ -1,0 +1,1 @@
+"""MCKS, Cloud-Barista's service for Kubernetes across clouds: making, using and deleting its clusters."""
