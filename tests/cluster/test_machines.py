@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -313,4 +315,26 @@ def test_a_key_is_trusted_at_first_use_where_that_is_wanted_and_remembered(hosts
     ports = sorted(f"[127.0.0.1]:{machine.port}" for machine in inventory.nodes)
     assert sorted(line.split()[0] for line in known.read_text(encoding="utf-8").splitlines()) == ports
     with closing(SshCluster(lab.scenario, inventory)) as cluster:
+        assert cluster.facts["silent"] == {}
+
+
+@pytest.fixture
+def agent(folder: Path, key: paramiko.PKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An ssh-agent that holds the key, and no key anywhere else."""
+    held = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(held)], stdout=subprocess.DEVNULL) as running:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(held))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        deadline = time.monotonic() + 10
+        while subprocess.run(["ssh-add", "-q", str(folder / "id_ecdsa")], stderr=subprocess.DEVNULL).returncode != 0:
+            assert time.monotonic() < deadline
+        yield
+        running.terminate()
+
+
+@pytest.mark.usefixtures("agent")
+def test_without_a_key_in_the_inventory_the_agent_is_asked(hosts: Path, lab: LabCluster) -> None:
+    raw = yaml.safe_load(hosts.read_text(encoding="utf-8"))
+    del raw["key"]
+    with closing(SshCluster(lab.scenario, Inventory.model_validate(raw))) as cluster:
         assert cluster.facts["silent"] == {}
