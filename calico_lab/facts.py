@@ -349,6 +349,11 @@ def _of_probes(tables: Tables) -> Iterator[Fact]:
         place = ping.file if pd.isna(ping.line) else evidence(ping)
         subject = f"{ping.source} → {ping.target}"
         yield Fact("probe", subject, f"ping {ping.via}{size}", value, place, ping.node, Path(ping.file).stem)
+    for sweep in rows(tables.mtu_sweeps):
+        largest = _NOTHING if pd.isna(sweep.passes_bytes) else str(sweep.passes_bytes)
+        place = sweep.file if pd.isna(sweep.line) else evidence(sweep)
+        capture = Path(sweep.file).stem
+        yield Fact("probe", sweep.path, f"largest packet {sweep.layer}", largest, place, sweep.source, capture)
 
 
 def _of_findings(tables: Tables) -> Iterator[Fact]:
