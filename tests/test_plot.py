@@ -187,10 +187,10 @@ class TestJourney:
         assert [axes.get_title(loc="left") for axes in (request, reply)] == ["request", "reply"]
         assert [text.get_text() for text in request.texts] == [
             *("passes", "goes astray", "not known", "ends", "Predicted"),
-            *("passed", "", "10 seen", "40 dropped", "Measured"),
+            *("passed", "–", "10 seen", "40 dropped", "Measured"),
         ]
         assert [text.get_text() for text in reply.texts] == [
-            *("never comes", "never comes", "Predicted", "", "not seen", "Measured")
+            *("never comes", "never comes", "Predicted", "–", "not seen", "Measured")
         ]
 
     def test_hops_are_named_with_their_place_from_the_top(self, english, way):
