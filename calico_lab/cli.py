@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of the words")
     predict.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a scenario's key")
     matrix = verb("matrix", _matrix, "review several scenarios, and put them side by side")
-    matrix.add_argument("scenario", nargs="*", help="names or .yaml files; all by default")
+    matrix.add_argument("scenario", nargs="*", help="names or .yaml files; all that expect an outcome by default")
     matrix.add_argument("--resume", action="store_true", help="run only what is missing or changed")
     sweep = verb("sweep", _sweep, "measure a scenario with several values of a parameter")
     sweep.add_argument("scenario", nargs="?")
@@ -266,7 +266,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _matrix(options: argparse.Namespace) -> None:
     from . import matrix, run
 
-    asked = options.scenario or names()
+    asked = options.scenario or matrix.scenarios_to_review()
     with _several(len(asked)) as (started, ended), _executor(options.dask) as where:
         table = matrix.matrix(
             asked, resume=options.resume, language=options.lang, started=started, ended=ended, **where

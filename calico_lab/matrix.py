@@ -17,9 +17,9 @@ from .kernel import Kernel
 from .overview import Entry, Overview
 from .page import Language
 from .recording import Recording, write_atomically
-from .scenario import Scenario
+from .scenario import Scenario, names
 
-__all__ = ["FOLDER", "TIMEOUT_S", "is_current", "matrix", "open_overview", "review_one"]
+__all__ = ["FOLDER", "TIMEOUT_S", "is_current", "matrix", "open_overview", "review_one", "scenarios_to_review"]
 
 FOLDER = "matrix"
 """Of the document, in the outputs."""
@@ -130,6 +130,14 @@ def matrix(
             result = {"seconds": None, "error": str(result)}
         entries.append(Entry(scenario, result["seconds"], result["error"]))
     return _write(Overview(entries, outputs, language), outputs / FOLDER)
+
+
+def scenarios_to_review() -> list[str]:
+    """Names of the scenarios that a matrix is of where none are named: those in params/ that expect an outcome.
+
+    One that expects none is there for a recording that comes along, and in a lab would only be another one again.
+    """
+    return [name for name in names() if Scenario.load(name).expected is not None]
 
 
 def is_current(scenario: Scenario, folder: Path) -> bool:

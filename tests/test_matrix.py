@@ -13,10 +13,10 @@ import pytest
 
 from calico_lab.calico import counterpart
 from calico_lab.errors import InputError, LabError, ScenarioError
-from calico_lab.matrix import is_current, matrix, review_one
+from calico_lab.matrix import is_current, matrix, review_one, scenarios_to_review
 from calico_lab.recording import Recording
 from calico_lab.run import observe
-from calico_lab.scenario import Scenario
+from calico_lab.scenario import Scenario, names
 from calico_lab.workers import dask, each
 
 TWO = ["single-vxlan", "single-vxlan-private"]
@@ -38,6 +38,10 @@ def troubled(name: str, outputs: str, language: str) -> dict[str, Any]:
     if name == "cross-bgp":
         time.sleep(60)
     raise LabError("the lab ended", where="lab")
+
+
+def test_a_matrix_is_of_what_expects_an_outcome() -> None:
+    assert set(names()) - set(scenarios_to_review()) == {"review-2022"}
 
 
 @pytest.mark.lab
