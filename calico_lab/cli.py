@@ -207,6 +207,8 @@ def _observe(
         return run.observe(scenario, folder, progress, compare=compare)
     try:
         return run.observe_on(connect, scenario, folder, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; an older recording is as it was") from None
     finally:
         _say_how_to_undo(options, scenario, folder)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from calico_lab import run
 from calico_lab.cli import main
 from calico_lab.page import Language, catalogue
 from calico_lab.recording import Recording
@@ -270,6 +271,20 @@ class TestReport:
 
 
 # ---------------------------------------------------------------------- Ctrl-C
+
+
+def test_a_review_of_machines_that_is_stopped_speaks_of_no_lab(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "observe_on", stopped)
+    hosts = tmp_path / "hosts.yaml"
+    nodes = "[{name: c-1-h43jk, address: 127.0.0.1}, {name: w-1-36384, address: 127.0.0.1}]"
+    hosts.write_text(f"user: me\nnodes: {nodes}\n", encoding="utf-8")
+    assert main(["capture", "cross-vxlan", "--provider", "ssh", "--inventory", str(hosts)]) == 130
+    assert capsys.readouterr().err == "calico_lab: stopped; an older recording is as it was\n"
 
 
 def processes_of(session: int) -> list[str]:
