@@ -85,19 +85,25 @@ def observe(
     HostError, LabError
         See `LabCluster`.
     """
-    other = counterpart(scenario)
-    # The clusters are left first, also on Ctrl-C: without them the recordings below end at once, and are dropped.
-    with ThreadPoolExecutor(2) as both, ExitStack() as clusters:
-        cluster = LabCluster(scenario, progress=lambda step: progress(step, 0, 0))
-        clusters.enter_context(closing(cluster))
-        other_cluster = clusters.enter_context(closing(LabCluster(other))) if compare else None
-        recordings = [
-            both.submit(record, cluster, scenario, folder / "recording", lambda *done: progress("capture", *done))
-        ]
-        if other_cluster is not None:
-            recordings.append(both.submit(record, other_cluster, other, folder / "comparison"))
-        for recording in recordings:
-            recording.result()
+    other, aside = counterpart(scenario), folder / ".comparison"
+    try:
+        # The clusters are left first, also on Ctrl-C: without them the recordings below end at once, and are dropped.
+        with ThreadPoolExecutor(2) as both, ExitStack() as clusters:
+            cluster = LabCluster(scenario, progress=lambda step: progress(step, 0, 0))
+            clusters.enter_context(closing(cluster))
+            other_cluster = clusters.enter_context(closing(LabCluster(other))) if compare else None
+            recordings = [
+                both.submit(record, cluster, scenario, folder / "recording", lambda *done: progress("capture", *done))
+            ]
+            if other_cluster is not None:
+                recordings.append(both.submit(record, other_cluster, other, aside))
+            for recording in recordings:
+                recording.result()
+        if compare:  # only now, so that it never stands beside an older recording
+            shutil.rmtree(folder / "comparison", ignore_errors=True)
+            aside.rename(folder / "comparison")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return Observed(folder / "recording", _counterparts(folder / "comparison", other))
 
 
