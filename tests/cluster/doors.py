@@ -76,6 +76,7 @@ class Door:
                     self._closing.wait()
                 elif self.then == "reset":
                     sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                    sink.shutdown(socket.SHUT_RD)  # closing takes effect when nobody waits in it any more
                     sink.close()
                     break
                 else:
