@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from .cluster.kube.journal import JOURNAL, pending, read
 from .cluster.lab import LabCluster
 from .cluster.mcks.ownership import CLUSTERS
 from .compare import Comparison
-from .errors import InputError, RecordingError
+from .errors import InputError, LabError, RecordingError
 from .kernel import Kernel
 from .page import Language
 from .recording import Recording
@@ -49,6 +50,9 @@ OUTPUTS = _ROOT / "outputs"
 REVIEW = _ROOT / "notebooks" / "review.ipynb"
 BUNDLED = Path(__file__).resolve().parent / "recordings"
 """Recordings that come with the tool, made by its lab, for machines that cannot run one."""
+
+_LOOK_S = 0.1
+"""The system may give Ctrl-C to any thread; the main one hears of it when it wakes."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much is done."""
@@ -86,19 +90,31 @@ def observe(
         See `LabCluster`.
     """
     other, aside = counterpart(scenario), folder / ".comparison"
+    stopped = threading.Event()
+
+    def go_on(*done: int) -> None:
+        if stopped.is_set():
+            raise LabError("stopped", where="lab")
+
+    def advance(*done: int) -> None:
+        go_on()
+        progress("capture", *done)
+
     try:
-        # The clusters are left first, also on Ctrl-C: without them the recordings below end at once, and are dropped.
+        # On Ctrl-C recordings end at their next command, and are dropped: a lab may take seconds to be gone.
         with ThreadPoolExecutor(2) as both, ExitStack() as clusters:
             cluster = LabCluster(scenario, progress=lambda step: progress(step, 0, 0))
             clusters.enter_context(closing(cluster))
             other_cluster = clusters.enter_context(closing(LabCluster(other))) if compare else None
-            recordings = [
-                both.submit(record, cluster, scenario, folder / "recording", lambda *done: progress("capture", *done))
-            ]
+            clusters.callback(stopped.set)
+            recordings = [both.submit(record, cluster, scenario, folder / "recording", advance)]
             if other_cluster is not None:
-                recordings.append(both.submit(record, other_cluster, other, aside))
-            for recording in recordings:
-                recording.result()
+                recordings.append(both.submit(record, other_cluster, other, aside, go_on))
+            ended: set[Future[Recording]] = set()
+            while len(ended) < len(recordings):
+                ended, _ = wait(recordings, _LOOK_S, FIRST_EXCEPTION)
+                for recording in ended:
+                    recording.result()
         if compare:  # only now, so that it never stands beside an older recording
             shutil.rmtree(folder / "comparison", ignore_errors=True)
             aside.rename(folder / "comparison")
