@@ -49,6 +49,18 @@ def join(kube: KubeDouble, node: Node, **about: Any) -> None:
     kube.pod_ips[node.name] = node.pods[0].address
 
 
+def join_lab(kube: KubeDouble, lab: LabCluster) -> None:
+    """A lab's nodes, with their logs and their pods, which are labelled app=probe."""
+    for node in lab.nodes:
+        join(kube, node)
+        kube.logs[node.name] = lab.run(node.name, lab.node_log, 5).stdout
+        for pod in node.pods:
+            spec = {"nodeName": node.name, "containers": [{"name": "probe", "image": "probe"}]}
+            about = {"name": pod.name, "namespace": pod.namespace, "labels": {"app": "probe"}}
+            status = running({"spec": spec}) | {"podIP": pod.address}
+            kube.add({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec, "status": status})
+
+
 def answers(scenario: Scenario) -> Callable[[str, list[str]], tuple[int, bytes, bytes]]:
     """What the nodes of a scenario answer to whoever asks what they are like."""
 
@@ -642,14 +654,7 @@ def test_a_recording_of_a_cluster_gives_the_document_s_result(
             return code, done.stdout.encode(), done.stderr.encode()
 
         kube.execute = execute
-        for node in scenario.nodes:
-            join(kube, node)
-            kube.logs[node.name] = lab.run(node.name, lab.node_log, 5).stdout
-            for pod in node.pods:
-                spec = {"nodeName": node.name, "containers": [{"name": "probe", "image": "probe"}]}
-                about = {"name": pod.name, "namespace": pod.namespace, "labels": {"app": "probe"}}
-                status = running({"spec": spec}) | {"podIP": pod.address}
-                kube.add({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec, "status": status})
+        join_lab(kube, lab)
         cluster = open_(scenario)
         review = Review(record(cluster, cluster.scenario, tmp_path / "recording"), "en")
     assert sorted(set(review.tables.captures["status"]) - {"read", "empty"}) == []

@@ -20,9 +20,9 @@ from calico_lab.doctor import Verdict, survey, verdict
 from calico_lab.recording import Recording
 from calico_lab.scenario import Scenario
 from tests.cluster.doors import Door
-from tests.cluster.kube_double import KubeDouble, running
+from tests.cluster.kube_double import KubeDouble
 from tests.cluster.mcks_double import NAMESPACE, McksDouble
-from tests.cluster.test_kube import FIXTURES, join
+from tests.cluster.test_kube import FIXTURES, join_lab
 from tests.cluster.test_machines import let_in
 
 pytestmark = [
@@ -46,14 +46,7 @@ def lab() -> Iterator[LabCluster]:
 @pytest.fixture
 def cluster(lab: LabCluster, kube: KubeDouble) -> KubeDouble:
     """An API server whose nodes are the lab's, with a pod on each, and the canal that MCKS has installed."""
-    for node in lab.nodes:
-        join(kube, node)
-        kube.logs[node.name] = lab.run(node.name, lab.node_log, 5).stdout
-        for pod in node.pods:
-            spec = {"nodeName": node.name, "containers": [{"name": "probe", "image": "probe"}]}
-            about = {"name": pod.name, "namespace": pod.namespace, "labels": {"app": "probe"}}
-            status = running({"spec": spec}) | {"podIP": pod.address}
-            kube.add({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec, "status": status})
+    join_lab(kube, lab)
     template = {"metadata": {"labels": {"k8s-app": "canal"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"selector": {"matchLabels": {"k8s-app": "canal"}}, "template": template}
     about = {"name": "canal", "namespace": "kube-system"}
